@@ -1,0 +1,7 @@
+"""Tasks whose fate is chosen by their arguments: for drills, the canary, the docs and the tests."""
+
+from flask import Flask
+
+
+def init_app(app: Flask) -> None:
+    from flaskapp.diagnostics import models, tasks  # noqa: F401 -- importing registers them

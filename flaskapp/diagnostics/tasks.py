@@ -1,0 +1,1 @@
+"""The tasks of the drills, the canary and the tests."""
