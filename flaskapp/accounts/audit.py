@@ -4,7 +4,6 @@ Actions write their own entry in their own transaction. What forgot to is writte
 the name of its endpoint, so that nothing changes unseen. Secrets are never in it.
 """
 
-
 from flask import Flask, Response, current_app, g, has_request_context, request
 from sqlalchemy import insert, select
 from sqlalchemy.exc import SQLAlchemyError
@@ -16,9 +15,7 @@ from flaskapp.extensions import db
 CHANGING_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 
-def write_audit(
-    session: Session, action: str, subject: str = "", detail: str = "", account: str | None = None
-) -> None:
+def write_audit(session: Session, action: str, subject: str = "", detail: str = "", account: str | None = None) -> None:
     """One entry in the caller's transaction; by default in the name of whoever asks."""
     address = ""
     if has_request_context():

@@ -86,9 +86,7 @@ def _reserve(key: str, fingerprint: str) -> bool:
     """False if another request has just taken the key."""
     db.session.execute(delete(IdempotencyKey).where(IdempotencyKey.created_at <= seconds_from_now(-KEPT_SECONDS)))
     try:
-        db.session.execute(
-            insert(IdempotencyKey).values(account=current_user.name, key=key, fingerprint=fingerprint)
-        )
+        db.session.execute(insert(IdempotencyKey).values(account=current_user.name, key=key, fingerprint=fingerprint))
     except IntegrityError:
         db.session.rollback()
         return False

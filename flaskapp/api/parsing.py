@@ -37,7 +37,9 @@ def read_json(text: bytes | str) -> Any:
     except RecursionError as problem:
         raise BadArguments(_too_deep) from problem
     except UnicodeEncodeError as problem:
-        raise BadArguments(r"The JSON has half of a character pair (\ud800 … \udfff alone). Send whole ones.") from problem
+        raise BadArguments(
+            r"The JSON has half of a character pair (\ud800 … \udfff alone). Send whole ones."
+        ) from problem
     except ValueError as problem:
         raise BadRequest(f"This is not JSON that can be read: {str(problem)[:200]}.") from problem
     check_depth(value)

@@ -9,7 +9,14 @@ import json
 from flask import Flask, Response, current_app, request
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from werkzeug.exceptions import HTTPException, InternalServerError, ServiceUnavailable, UnprocessableEntity
+from werkzeug.exceptions import (
+    HTTPException,
+    InternalServerError,
+    MethodNotAllowed,
+    NotFound,
+    ServiceUnavailable,
+    UnprocessableEntity,
+)
 
 from flaskapp.api.blueprint import api
 from flaskapp.errors import BadArguments
@@ -80,4 +87,5 @@ def _database_is_busy(error: Exception) -> Response:
 
 def _no_such_address() -> Response | None:
     missing = request.routing_exception
-    return problem(missing) if missing is not None and request.path.startswith("/api/") else None
+    is_ours = request.path.startswith("/api/") and isinstance(missing, NotFound | MethodNotAllowed)
+    return problem(missing) if is_ours and missing is not None else None

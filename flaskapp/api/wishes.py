@@ -140,5 +140,5 @@ def _check_that_they_can_be_read(asked: Asked, where: str) -> None:
         return
     try:
         kombu_json.loads(text)
-    except Exception as problem:  # noqa: BLE001 -- decoders of any kind run here, on what a stranger wrote
+    except Exception as problem:
         raise BadArguments(f"{where}args or kwargs hold a __type__ that cannot be read ({problem}).") from problem

@@ -44,6 +44,9 @@ def shown(job: Described, task: object | None) -> Shown:
     if not names:
         return Shown(args, kwargs, result)
     secret_values: list[object] = []
+    # A text that cannot be taken apart cannot be masked in part.
+    args = MASK if isinstance(args, str) else args
+    kwargs = MASK if isinstance(kwargs, str) else kwargs
     if isinstance(args, list):
         positions = _positions(task, names)
         secret_values += [value for n, value in enumerate(args) if n in positions]
