@@ -24,7 +24,7 @@ def add(name: str, role: str) -> None:
     """Add an account; its password is read from standard input, else made up and shown."""
     password, is_made_up = _password()
     with _refusals():
-        actions.add_account(db.session, name, role, password)
+        actions.add_account(db.session(), name, role, password)
     db.session.commit()
     click.echo(f"Account {name} ({role}) is added." + (f" Password: {password} (shown only now)" * is_made_up))
 
@@ -35,7 +35,7 @@ def password(name: str) -> None:
     """Set a new password, read from standard input or made up, and sign NAME out everywhere."""
     secret, is_made_up = _password()
     with _refusals():
-        actions.change_password(db.session, actions.existing_account(db.session, name), secret)
+        actions.change_password(db.session(), actions.existing_account(db.session(), name), secret)
     db.session.commit()
     click.echo(f"The password of {name} is changed." + (f" Password: {secret} (shown only now)" * is_made_up))
 
@@ -46,7 +46,7 @@ def password(name: str) -> None:
 def token(name: str, label: str) -> None:
     """Make a token for NAME and print it, alone: it cannot be read again."""
     with _refusals():
-        made = actions.create_token(db.session, actions.existing_account(db.session, name), label)
+        made = actions.create_token(db.session(), actions.existing_account(db.session(), name), label)
     db.session.commit()
     click.echo(made)
 
@@ -54,7 +54,7 @@ def token(name: str, label: str) -> None:
 @users.command("list")
 def list_accounts() -> None:
     """Every account: name, role, and whether it may come in."""
-    for account in actions.accounts(db.session):
+    for account in actions.accounts(db.session()):
         since = account.created_at.strftime("%Y-%m-%d")
         click.echo(f"{account.name:<24} {account.role:<9} {'active' if account.is_active else 'closed':<7} {since}")
 
@@ -75,19 +75,19 @@ def activate(name: str) -> None:
 
 def _set_active(name: str, is_active: bool) -> None:
     with _refusals():
-        actions.set_active(db.session, actions.existing_account(db.session, name), is_active)
+        actions.set_active(db.session(), actions.existing_account(db.session(), name), is_active)
     db.session.commit()
 
 
 @users.command("first-admin")
 def first_admin() -> None:
     """Create the account `admin` if there is no account yet; print its password unless ADMIN_PASSWORD set it."""
-    if actions.accounts(db.session):
+    if actions.accounts(db.session()):
         return
     given = current_app.config["SETTINGS"].admin_password
     secret = given or passwords.made_up()
     with _refusals():
-        actions.add_account(db.session, "admin", Role.ADMIN, secret)
+        actions.add_account(db.session(), "admin", Role.ADMIN, secret)
     db.session.commit()
     click.echo("First account: admin, password: " + ("from ADMIN_PASSWORD" if given else f"{secret} (shown only now)"))
 

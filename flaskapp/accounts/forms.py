@@ -35,5 +35,5 @@ class TokenForm(FlaskForm):
 
 class AccountForm(FlaskForm):
     name = StringField("Name", [InputRequired("Write a name."), Length(max=NAME_LENGTH)])
-    role = SelectField("Role", choices=[(role.value, role.value) for role in Role])
+    role = SelectField("Role", choices=[role.value for role in Role])
     password = PasswordField("First password", [InputRequired("Write a first password."), _long_enough])

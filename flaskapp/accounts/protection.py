@@ -79,7 +79,7 @@ def _is_public(endpoint: str) -> bool:
 
 
 def _came_with_token() -> bool:
-    return current_user.is_authenticated and current_user.via == "token"
+    return bool(current_user.is_authenticated and current_user.via == "token")
 
 
 def _ask_to_sign_in() -> ResponseReturnValue:
@@ -115,13 +115,13 @@ def _check_csrf() -> None:
 
 @login_manager.user_loader
 def _by_session(key: str) -> Identity | None:
-    return actions.identity_of_sign_in(db.session, key) if _bearer_token() is None else None  # type: ignore[arg-type]
+    return actions.identity_of_sign_in(db.session(), key) if _bearer_token() is None else None
 
 
 @login_manager.request_loader
 def _by_token(_request: object) -> Identity | None:
     token = _bearer_token()
-    return actions.identity_of_token(db.session, token) if token is not None else None  # type: ignore[arg-type]
+    return actions.identity_of_token(db.session(), token) if token is not None else None
 
 
 def _bearer_token() -> str | None:

@@ -30,14 +30,14 @@ def login() -> ResponseReturnValue:
         return render_template("accounts/login.html", form=form), 422 if form.is_submitted() else 200
     name, address = form.name.data or "", request.remote_addr or ""
     guessing.count_guess(name, address)
-    account = actions.authenticate(db.session, name, form.password.data or "")
+    account = actions.authenticate(db.session(), name, form.password.data or "")
     if account is None:
         guessing.guessed_wrong(address)
         db.session.commit()
         refusal = "That name and password do not match. Check both, capital letters too."
         return render_template("accounts/login.html", form=form, refusal=refusal), 401
     guessing.guessed_right(name)
-    identity = actions.sign_in(db.session, account, address)
+    identity = actions.sign_in(db.session(), account, address)
     db.session.commit()
     start_session(identity)
     return redirect(target, 303)
@@ -64,7 +64,7 @@ def safe_target(target: str | None) -> str:
 
 @accounts.post("/logout")
 def logout() -> ResponseReturnValue:
-    actions.sign_out(db.session, current_user.key)
+    actions.sign_out(db.session(), current_user.key)
     db.session.commit()
     logout_user()
     session.clear()
@@ -82,13 +82,13 @@ def change_password() -> ResponseReturnValue:
     if not form.validate_on_submit():
         return _page(password_form=form), 422
     guessing.count_guess(current_user.name, request.remote_addr or "")
-    mine = actions.authenticate(db.session, current_user.name, form.current.data or "")
+    mine = actions.authenticate(db.session(), current_user.name, form.current.data or "")
     if mine is None:
         db.session.commit()
         form.current.errors = ["This is not your current password."]
         return _page(password_form=form), 422
     guessing.guessed_right(mine.name)
-    actions.change_password(db.session, mine, form.password.data or "", keep_key=current_user.key)
+    actions.change_password(db.session(), mine, form.password.data or "", keep_key=current_user.key)
     db.session.commit()
     flash("Your password is changed. Every other browser is signed out.", "success")
     return redirect(url_for("accounts.account"), 303)
@@ -100,7 +100,7 @@ def create_token() -> ResponseReturnValue:
     if not form.validate_on_submit():
         return _page(token_form=form), 422
     try:
-        token = actions.create_token(db.session, _my_account(), form.name.data or "")
+        token = actions.create_token(db.session(), _my_account(), form.name.data or "")
     except BadArguments as problem:
         form.name.errors = [str(problem)]
         return _page(token_form=form), 422
@@ -111,7 +111,7 @@ def create_token() -> ResponseReturnValue:
 
 @accounts.post("/account/tokens/<int:token_id>/revoke")
 def revoke_token(token_id: int) -> ResponseReturnValue:
-    if not actions.revoke_token(db.session, current_user.account_id, token_id):
+    if not actions.revoke_token(db.session(), current_user.account_id, token_id):
         abort(404)
     db.session.commit()
     flash("The token is revoked. Scripts that use it are refused from now on.", "success")
@@ -126,7 +126,7 @@ def add_account() -> ResponseReturnValue:
         return _page(account_form=form), 422
     name = form.name.data or ""
     try:
-        actions.add_account(db.session, name, form.role.data, form.password.data or "")
+        actions.add_account(db.session(), name, form.role.data, form.password.data or "")
     except BadArguments as problem:
         form.name.errors = [str(problem)]
         return _page(account_form=form), 422
@@ -141,7 +141,7 @@ def set_active(account_id: int, verb: str) -> ResponseReturnValue:
     person = db.session.get(Account, account_id) or abort(404)
     if person.id == current_user.account_id:
         abort(409, "You cannot close your own account. Ask another admin.")
-    actions.set_active(db.session, person, verb == "activate")
+    actions.set_active(db.session(), person, verb == "activate")
     db.session.commit()
     flash(f"{person.name} {'may come in again' if person.is_active else 'is signed out and locked out'}.", "success")
     return redirect(url_for("accounts.account"), 303)
@@ -165,7 +165,7 @@ def _page(
         token_form=token_form if token_form and not new_token else TokenForm(formdata=None),
         account_form=account_form or AccountForm(formdata=None),
         new_token=new_token,
-        tokens=actions.tokens(db.session, current_user.account_id),
-        people=actions.accounts(db.session) if is_admin else [],
-        entries=newest_entries(db.session, account=None if is_admin else current_user.name),
+        tokens=actions.tokens(db.session(), current_user.account_id),
+        people=actions.accounts(db.session()) if is_admin else [],
+        entries=newest_entries(db.session(), account=None if is_admin else current_user.name),
     )

@@ -68,9 +68,9 @@ def _json(option: str, text: str) -> Any:
 @click.option("--json", "as_json", is_flag=True, help="A JSON list of jobs, as the API shows them.")
 def list_jobs(states: tuple[str, ...], task: str | None, queue: str | None, limit: int, as_json: bool) -> None:
     """The newest jobs, newest first."""
-    page = queries.jobs(db.session, queries.Filter(states=states, task=task, queue=queue), limit)
+    page = queries.jobs(db.session(), queries.Filter(states=states, task=task, queue=queue), limit)
     if as_json:
-        click.echo(json.dumps(job_shapes(db.session, page.jobs, wishes.celery_app().tasks), indent=2))
+        click.echo(json.dumps(job_shapes(db.session(), page.jobs, wishes.celery_app().tasks), indent=2))
         return
     click.echo("  ".join(f"{title:<{width}}" for title, width in _COLUMNS.items()).rstrip())
     for job in page.jobs:
@@ -88,7 +88,7 @@ def _line(job: Job) -> str:
 @click.option("--json", "as_json", is_flag=True, help="As the API shows it.")
 def show(job_id: str, as_json: bool) -> None:
     """One job with everything that is known about it."""
-    shape = job_shape(db.session, _job(job_id), wishes.celery_app().tasks)
+    shape = job_shape(db.session(), _job(job_id), wishes.celery_app().tasks)
     if as_json:
         click.echo(json.dumps(shape, indent=2))
         return
@@ -108,7 +108,7 @@ def show(job_id: str, as_json: bool) -> None:
 def cancel(job_id: str) -> None:
     """Cancel a job that is not final."""
     job = _job(job_id)
-    if not lifecycle.cancel(db.session, job.id, by="the command line"):
+    if not lifecycle.cancel(db.session(), job.id, by="the command line"):
         raise click.ClickException(f"Job {job_id} is {_job(job_id).state} already: there is nothing to cancel.")
     db.session.commit()
     click.echo(f"Job {job_id} is cancelled.")
@@ -119,7 +119,7 @@ def cancel(job_id: str) -> None:
 def run_again(job_id: str) -> None:
     """Put a failed or cancelled job back to waiting."""
     job = _job(job_id)
-    if not lifecycle.run_again(db.session, job.id):
+    if not lifecycle.run_again(db.session(), job.id):
         state = _job(job_id).state
         raise click.ClickException(
             f"Job {job_id} is {state}: only failed and cancelled jobs whose unique_key is free can run again."
@@ -134,7 +134,7 @@ def prune() -> None:
     settings = current_app.config["SETTINGS"]
     total = 0
     # In short commits: SQLite has one writer, and a page must not wait for ours.
-    while pruned := lifecycle.prune(db.session, settings.keep_succeeded_days, settings.keep_failed_days):
+    while pruned := lifecycle.prune(db.session(), settings.keep_succeeded_days, settings.keep_failed_days):
         db.session.commit()
         total += pruned
     db.session.commit()
@@ -142,7 +142,7 @@ def prune() -> None:
 
 
 def _job(job_id: str) -> Job:
-    job = queries.job_by_id(db.session, job_id) if parsing.is_job_id(job_id) else None
+    job = queries.job_by_id(db.session(), job_id) if parsing.is_job_id(job_id) else None
     if job is None:
         raise click.ClickException(f"There is no job {job_id[:155]}. `flask jobs list` shows the newest.")
     return job

@@ -29,7 +29,7 @@ def submit_job() -> Response:
     asked = wishes.read_wish(parsing.json_object())
     job_id, is_new = wishes.submit(asked, current_user.name)
     if is_new:
-        write_audit(db.session, "job.submit", job_id, asked.task)
+        write_audit(db.session(), "job.submit", job_id, asked.task)
     else:
         wishes.check_may_see(job_id, _owner())
     return _answer_job(job_id, 202 if is_new else 200)
@@ -46,7 +46,7 @@ def submit_jobs() -> Response:
         raise BadArguments(f"jobs must be a list of 1 to {MOST_IN_BULK:,} jobs. Send more in several requests.")
     asked = [wishes.read_wish(one, f"jobs[{n}].") for n, one in enumerate(wanted)]
     ids = [wishes.submit(one, current_user.name)[0] for one in asked]
-    write_audit(db.session, "job.submit", ids[0], f"{len(ids)} jobs in one request")
+    write_audit(db.session(), "job.submit", ids[0], f"{len(ids)} jobs in one request")
     return answer({"ids": ids}, 202)
 
 
@@ -59,24 +59,24 @@ def list_jobs() -> Response:
         text=parsing.query_text("q"),
         owner=_owner(),
     )
-    page = queries.jobs(db.session, wanted, parsing.query_limit(), parsing.query_cursor())
-    shapes = job_shapes(db.session, page.jobs, wishes.celery_app().tasks)
+    page = queries.jobs(db.session(), wanted, parsing.query_limit(), parsing.query_cursor())
+    shapes = job_shapes(db.session(), page.jobs, wishes.celery_app().tasks)
     return answer({"items": shapes, "next": parsing.cursor_of(page.older)})
 
 
 @api.get("/jobs/<job_id>")
 def show_job(job_id: str) -> Response:
-    return answer(job_shape(db.session, _job(job_id), wishes.celery_app().tasks))
+    return answer(job_shape(db.session(), _job(job_id), wishes.celery_app().tasks))
 
 
 @api.post("/jobs/<job_id>/cancel")
 @changes()
 def cancel_job(job_id: str) -> Response:
     job = _job(job_id)
-    if not lifecycle.cancel(db.session, job.id, by=current_user.name):
+    if not lifecycle.cancel(db.session(), job.id, by=current_user.name):
         state = _job(job_id).state
         raise StateForbids(f"Job {job_id} is {state} already: there is nothing to cancel.", state)
-    write_audit(db.session, "job.cancel", job_id, job.task)
+    write_audit(db.session(), "job.cancel", job_id, job.task)
     return _answer_job(job_id, 202)
 
 
@@ -84,10 +84,10 @@ def cancel_job(job_id: str) -> Response:
 @changes()
 def run_job_again(job_id: str) -> Response:
     job = _job(job_id)
-    if not lifecycle.run_again(db.session, job.id):
+    if not lifecycle.run_again(db.session(), job.id):
         state = _job(job_id).state
         raise StateForbids(_why_not_again(job_id, state), state)
-    write_audit(db.session, "job.run-again", job_id, job.task)
+    write_audit(db.session(), "job.run-again", job_id, job.task)
     return _answer_job(job_id, 202)
 
 
@@ -105,17 +105,17 @@ def _owner() -> str | None:
 def _job(job_id: str) -> Job:
     if not parsing.is_job_id(job_id):
         raise NotFound
-    job = queries.job_by_id(db.session, job_id, _owner())
+    job = queries.job_by_id(db.session(), job_id, _owner())
     if job is None:
         raise NotFound(f"There is no job {job_id} that you may see. It may have been pruned.")
     return job
 
 
 def _answer_job(job_id: str, status: int) -> Response:
-    job = queries.job_by_id(db.session, job_id)
+    job = queries.job_by_id(db.session(), job_id)
     if job is None:
         raise Conflict("The job was deleted at this very moment. Send the request again.")
-    shape = job_shape(db.session, job, wishes.celery_app().tasks)
+    shape = job_shape(db.session(), job, wishes.celery_app().tasks)
     return answer(shape, status, url_for("api.show_job", job_id=job_id))
 
 

@@ -11,7 +11,7 @@ from typing import ParamSpec
 
 from flask import Response, request
 from flask_login import current_user
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import ColumnElement, and_, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from werkzeug.exceptions import Conflict
 
@@ -75,11 +75,11 @@ def _sent_key() -> str | None:
 
 def _recorded(key: str) -> IdempotencyKey | None:
     fresh = IdempotencyKey.created_at > seconds_from_now(-KEPT_SECONDS)
-    return db.session.scalar(select(IdempotencyKey).where(*_mine(key), fresh))
+    return db.session.scalar(select(IdempotencyKey).where(_mine(key), fresh))
 
 
-def _mine(key: str) -> tuple[object, object]:
-    return IdempotencyKey.account == current_user.name, IdempotencyKey.key == key
+def _mine(key: str) -> ColumnElement[bool]:
+    return and_(IdempotencyKey.account == current_user.name, IdempotencyKey.key == key)
 
 
 def _reserve(key: str, fingerprint: str) -> bool:
@@ -96,7 +96,7 @@ def _reserve(key: str, fingerprint: str) -> bool:
 def _record(key: str, response: Response) -> None:
     db.session.execute(
         update(IdempotencyKey)
-        .where(*_mine(key))
+        .where(_mine(key))
         .values(status=response.status_code, location=response.headers.get("Location"), body=response.get_data(True))
         .execution_options(synchronize_session=False)
     )

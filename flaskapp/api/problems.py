@@ -40,14 +40,11 @@ class StateForbids(HTTPException):
 
 
 def init_app(app: Flask) -> None:
-    api.register_error_handler(HTTPException, problem)
-    api.register_error_handler(BadArguments, _bad_arguments)
-    api.register_error_handler(OperationalError, _database_is_busy)
-    api.register_error_handler(PoolTimeout, _database_is_busy)
     # A blueprint is not asked about addresses that it does not have.
     app.before_request(_no_such_address)
 
 
+@api.errorhandler(HTTPException)
 def problem(error: HTTPException) -> Response:
     status = error.code or 500
     body: dict[str, object] = {
@@ -75,10 +72,13 @@ def _sentence(error: HTTPException, status: int) -> str:
     return _SENTENCES[status].format(method=request.method, allowed=allowed)
 
 
+@api.errorhandler(BadArguments)
 def _bad_arguments(error: BadArguments) -> Response:
     return problem(UnprocessableEntity(str(error)))
 
 
+@api.errorhandler(OperationalError)
+@api.errorhandler(PoolTimeout)
 def _database_is_busy(error: Exception) -> Response:
     current_app.logger.error("The database did not answer in time: %s", error)
     sentence = "The database did not answer in time. Nothing was changed; try again in a few seconds."

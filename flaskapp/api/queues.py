@@ -26,8 +26,8 @@ def list_queues() -> Response:
 def pause_queue(name: str) -> Response:
     """Paused already is paused: asking twice is no mistake."""
     queue = _queue(name)
-    if control.pause_queue(db.session, queue["name"]):
-        write_audit(db.session, "queue.pause", name)
+    if control.pause_queue(db.session(), queue["name"]):
+        write_audit(db.session(), "queue.pause", name)
     return answer(_queue(name))
 
 
@@ -36,8 +36,8 @@ def pause_queue(name: str) -> Response:
 @changes()
 def resume_queue(name: str) -> Response:
     queue = _queue(name)
-    if control.resume_queue(db.session, queue["name"]):
-        write_audit(db.session, "queue.resume", name)
+    if control.resume_queue(db.session(), queue["name"]):
+        write_audit(db.session(), "queue.resume", name)
     return answer(_queue(name))
 
 
@@ -51,7 +51,7 @@ def _queues() -> list[dict[str, Any]]:
             "oldest_run_at": moment(depth.oldest_run_at),
             "paused_at": moment(depth.paused_at),
         }
-        for depth in queries.queue_depths(db.session, QUEUES)
+        for depth in queries.queue_depths(db.session(), QUEUES)
     ]
 
 

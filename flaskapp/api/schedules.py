@@ -20,6 +20,6 @@ def list_schedules() -> Response:
             "paused_at": moment(schedule.paused_at),
             "last_job_id": schedule.last_job_id,
         }
-        for schedule in queries.schedules(db.session)
+        for schedule in queries.schedules(db.session())
     ]
     return answer({"items": items})

@@ -9,7 +9,7 @@ from flaskapp.jobs import queries
 
 @api.get("/stats")
 def stats() -> Response:
-    account = queries.account(db.session)
+    account = queries.account(db.session())
     return answer(
         {
             "states": account.states,

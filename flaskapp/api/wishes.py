@@ -81,7 +81,7 @@ def submit(asked: Asked, owner: str | None) -> tuple[str, bool]:
 
 def check_may_see(job_id: str, owner: str | None) -> None:
     """A viewer's unique key may be held by somebody else's job, which is not theirs to see."""
-    if queries.job_by_id(db.session, job_id, owner) is None:  # type: ignore[arg-type]
+    if queries.job_by_id(db.session(), job_id, owner) is None:
         raise Conflict("This unique_key is held by a live job of another account. Choose another key, or wait.")
 
 

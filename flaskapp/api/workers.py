@@ -13,7 +13,7 @@ from flaskapp.jobs.masking import decoded
 def list_workers() -> Response:
     lease_seconds = current_app.config["SETTINGS"].lease_seconds
     items = []
-    for worker in queries.live_workers(db.session, lease_seconds):
+    for worker in queries.live_workers(db.session(), lease_seconds):
         holds = decoded(worker.holds)
         items.append(
             {

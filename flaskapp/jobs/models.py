@@ -20,8 +20,6 @@ LongText = Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
 QUEUES = ("default", "uploads", "mail", "query")
 #: Celery's longest id; ids from callers and canvas are kept as they are.
 JobId = String(155)
-#: The queues that a job may wait in; the broker has one of each name.
-QUEUES = ("default", "uploads", "mail", "query")
 
 
 class JobState(StrEnum):
