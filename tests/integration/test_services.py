@@ -5,8 +5,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pika
@@ -19,11 +17,6 @@ from tests.services import PostgreSQL, RabbitMQ, Redis, ServiceMissing, debian, 
 from tests.services.processes import Program, ServiceFailed, family, running_processes
 
 PERSISTENT = pika.BasicProperties(delivery_mode=pika.DeliveryMode.Persistent)
-
-
-@pytest.fixture(scope="module")
-def broker(rabbitmq: RabbitMQ) -> RabbitMQ:
-    return rabbitmq
 
 
 def channel_to(url: str) -> pika.adapters.blocking_connection.BlockingChannel:
