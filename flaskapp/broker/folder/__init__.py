@@ -11,6 +11,8 @@ What lies in the folder (every step of a message is one rename, so every step ha
     queues/QUEUE/declarers/OWNER       only for queues that die with the processes that declared them
     exchanges/EXCHANGE.json            its type and its bindings
     bad/OWNER~NAME                     what could not be read, kept for a person to look at
+
+Transport options: `polling_interval`, the longest pause in seconds (0.02); `fsync`, False unless asked for.
 """
 
 from kombu.transport import TRANSPORT_ALIASES

@@ -27,14 +27,14 @@ class Exchanges:
         self.folder = f"{root}/exchanges"
         self._known: dict[str, tuple[Version, Table]] = {}
 
-    def find(self, exchange: str) -> Table:
+    def find(self, exchange: str, afresh: bool = False) -> Table:
         """`{"type": ..., "bindings": [...]}`; costs one stat while nobody changes it."""
         path = self._path(exchange)
         known_version, table = self._known.get(exchange, (None, EMPTY))
         try:
             status = os.stat(path)
             version = status.st_ino, status.st_mtime_ns, status.st_size
-            if version != known_version:
+            if afresh or version != known_version:
                 with open(path, encoding="utf-8") as file:
                     table = json.load(file)
                 self._known[exchange] = version, table
@@ -63,7 +63,7 @@ class Exchanges:
     def empty(self, exchange: str) -> None:
         with self._changing(exchange) as table:
             table.clear()
-            table.update(EMPTY)
+            table["bindings"] = []
 
     def names(self) -> list[str]:
         names = (os.path.splitext(entry) for entry in names_in(self.folder))
@@ -75,7 +75,7 @@ class Exchanges:
         os.makedirs(self.folder, exist_ok=True)
         with open(f"{self.folder}/lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            before = self.find(exchange)
+            before = self.find(exchange, afresh=True)
             table = deepcopy(before)
             yield table
             if table != before or not os.path.exists(self._path(exchange)):

@@ -24,6 +24,9 @@ LONGEST_NAME = 200  # file systems stop at 255 bytes
 LISTING_SIZE = 64
 LISTING_SECONDS = 0.2
 
+# A folder's time of change moves in steps of some milliseconds: a fresh one may hide a second change.
+CLOCK_STEP = 100_000_000
+
 _sequence = count()
 
 
@@ -31,9 +34,10 @@ class Queues:
     def __init__(self, root: str, fsync: bool = False) -> None:
         self.root = root
         self.folder = f"{root}/queues"
-        # Off unless asked for: the job table is the truth, what a power cut takes from here is sent again.
+        # Six times slower, so off unless asked for: what a power cut takes from here is sent again from SQL.
         self.fsync = fsync
         self._listings: dict[str, tuple[float, list[str]]] = {}
+        self._found_empty: dict[str, int | None] = {}
 
     def create(self, queue: str, mortal: bool = False) -> None:
         """A mortal queue disappears when every process that has declared it is gone."""
@@ -56,6 +60,11 @@ class Queues:
         except FileNotFoundError:  # nobody has declared this queue, or the whole folder was removed
             self.create(queue)
             self._write(queue, name, message)
+
+    def is_quiet(self, queue: str) -> bool:
+        """True when the queue was empty and has not changed since. Costs one stat: what idle consumers do."""
+        found_empty = self._found_empty.get(queue)
+        return found_empty is not None and found_empty == _time_of_change(f"{self._place(queue)}/ready")
 
     def claim(self, queue: str) -> str | None:
         """Take the next message away from all others; None when there is none."""
@@ -118,15 +127,14 @@ class Queues:
 
     def orphans(self) -> list[str]:
         """The mortal queues whose declarers are all gone."""
-        declarers = {
-            quoted: names_in(f"{self.folder}/{quoted}/declarers") for quoted in names_in(self.folder)
-        }
-        return [
-            unquote(quoted) for quoted, names in declarers.items() if names and not any(map(is_alive, names))
-        ]
+        return [unquote(quoted) for quoted in names_in(self.folder) if self._is_orphan(quoted)]
 
     def _place(self, queue: str) -> str:
         return f"{self.folder}/{file_name(queue)}"
+
+    def _is_orphan(self, quoted: str) -> bool:
+        declarers = names_in(f"{self.folder}/{quoted}/declarers")
+        return bool(declarers) and not any(map(is_alive, declarers))
 
     def _write(self, queue: str, name: str, message: bytes) -> None:
         place = self._place(queue)
@@ -145,12 +153,20 @@ class Queues:
     def _next_name(self, queue: str) -> str | None:
         listed_at, names = self._listings.get(queue, (0.0, []))
         if not names or time.monotonic() - listed_at > LISTING_SECONDS:
-            place = self._place(queue)
-            names = heapq.nsmallest(LISTING_SIZE, names_in(f"{place}/ready"))[::-1]
-            if names:
-                os.makedirs(f"{place}/claimed", exist_ok=True)
+            names = self._first_names(queue)
             self._listings[queue] = time.monotonic(), names
         return names.pop() if names else None
+
+    def _first_names(self, queue: str) -> list[str]:
+        """The next names, the very next one last."""
+        place = self._place(queue)
+        changed_at = _time_of_change(f"{place}/ready")
+        names = heapq.nsmallest(LISTING_SIZE, names_in(f"{place}/ready"))[::-1]
+        if names:
+            os.makedirs(f"{place}/claimed", exist_ok=True)
+        is_sure = not names and time.time_ns() - changed_at > CLOCK_STEP
+        self._found_empty[queue] = changed_at if is_sure else None
+        return names
 
     def _return_to_line(self, claim: str) -> None:
         room, held = os.path.split(claim)
@@ -180,8 +196,15 @@ def _owner(claim: str) -> str:
     return os.path.basename(claim).partition("~")[0]
 
 
+def _time_of_change(folder: str) -> int:
+    try:
+        return os.stat(folder).st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
 def names_in(folder: str) -> list[str]:
     try:
         return os.listdir(folder)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
