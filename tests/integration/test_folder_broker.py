@@ -53,9 +53,7 @@ def wait_until(condition: Callable[[], object], seconds: float = 20) -> None:
 def publish(connection: Connection, *bodies: object, queue: Queue = WORK, **options: object) -> None:
     with connection.Producer() as producer:
         for body in bodies:
-            producer.publish(
-                body, exchange=queue.exchange, routing_key=queue.routing_key, declare=[queue], **options
-            )
+            producer.publish(body, exchange=queue.exchange, routing_key=queue.routing_key, declare=[queue], **options)
 
 
 def receive(connection: Connection, queue: Queue = WORK, no_ack: bool = False, seconds: float = 10):
@@ -137,9 +135,7 @@ def declare_exclusive(url: str) -> None:
         publish(connection, "an answer nobody reads", queue=reply)
 
 
-def test_three_producers_and_three_consumers_lose_nothing_and_double_nothing(
-    url: str, tmp_path: Path
-) -> None:
+def test_three_producers_and_three_consumers_lose_nothing_and_double_nothing(url: str, tmp_path: Path) -> None:
     seen = tmp_path / "seen"
     seen.mkdir()
     producers = [fork.Process(target=produce, args=(url, n, 100)) for n in range(3)]
@@ -260,9 +256,7 @@ def test_a_topic_exchange_delivers_by_pattern(connection: Connection) -> None:
     assert bodies_left(connection, everything) == ["job.mail.sent", "job.query.run"]
 
 
-def test_a_topic_exchange_routes_for_a_producer_that_declared_nothing(
-    url: str, connection: Connection
-) -> None:
+def test_a_topic_exchange_routes_for_a_producer_that_declared_nothing(url: str, connection: Connection) -> None:
     mail = Queue("mail", Exchange("events", "topic"), "job.mail.*")
     mail(connection.default_channel).declare()
     with Connection(url) as stranger, stranger.Producer() as producer:
@@ -321,9 +315,7 @@ def test_a_body_that_cannot_be_decoded_is_set_aside(connection: Connection, fold
     assert receive(connection).payload == "intact"
 
 
-def test_a_half_written_message_of_a_dead_producer_is_swept_away(
-    connection: Connection, folder: Path
-) -> None:
+def test_a_half_written_message_of_a_dead_producer_is_swept_away(connection: Connection, folder: Path) -> None:
     WORK(connection.default_channel).declare()
     draft = folder / "queues/work/writing/1.2.gone~0-1-1-1.2.gone"
     draft.write_bytes(b'{"bo')
@@ -374,9 +366,7 @@ def test_bytes_travel_unchanged(connection: Connection) -> None:
     assert receive(connection).payload == bytes(range(256))
 
 
-@pytest.mark.parametrize(
-    "name", ["../escape", "a/b", "..", ".hidden", "celery@host~1", "queue with spaces", "Größe"]
-)
+@pytest.mark.parametrize("name", ["../escape", "a/b", "..", ".hidden", "celery@host~1", "queue with spaces", "Größe"])
 def test_any_queue_name_stays_inside_the_folder(connection: Connection, folder: Path, name: str) -> None:
     queue = Queue(name, Exchange("jobs", "direct"), routing_key=name)
     publish(connection, "safe", queue=queue)

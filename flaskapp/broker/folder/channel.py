@@ -120,9 +120,7 @@ class Channel(virtual.Channel):
     def _purge(self, queue: str) -> int:
         return int(self.queues.purge(queue))
 
-    def queue_delete(
-        self, queue: str, if_unused: bool = False, if_empty: bool = False, **kwargs: Any
-    ) -> None:
+    def queue_delete(self, queue: str, if_unused: bool = False, if_empty: bool = False, **kwargs: Any) -> None:
         if not (if_empty and self._size(queue)):
             self.exchanges.forget_queue(queue)
             self.queues.delete(queue)
@@ -150,9 +148,7 @@ class Channel(virtual.Channel):
     def queue_unbind(
         self, queue: str, exchange: str | None = None, routing_key: str = "", arguments: Any = None, **_: Any
     ) -> None:
-        self.exchanges.unbind(
-            exchange or "amq.direct", self._binding(queue, exchange, routing_key, arguments)
-        )
+        self.exchanges.unbind(exchange or "amq.direct", self._binding(queue, exchange, routing_key, arguments))
 
     def _binding(self, queue: str, exchange: str | None, routing_key: str, arguments: Any) -> Any:
         return self.typeof(exchange or "amq.direct").prepare_bind(queue, exchange, routing_key, arguments)

@@ -182,9 +182,7 @@ def file_name(name: str) -> str:
     if quoted.startswith("."):
         quoted = "%2E" + quoted[1:]
     if not 0 < len(quoted) <= LONGEST_NAME:
-        raise ValueError(
-            f"{name!r} cannot name a queue or an exchange of a folder: take 1 to {LONGEST_NAME} letters."
-        )
+        raise ValueError(f"{name!r} cannot name a queue or an exchange of a folder: take 1 to {LONGEST_NAME} letters.")
     return quoted
 
 

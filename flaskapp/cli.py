@@ -1,0 +1,7 @@
+"""The commands of `flask …`: each group lives in its subject; this page only hangs them up."""
+
+from flask import Flask
+
+
+def init_app(app: Flask) -> None:
+    """Hang every command group on the application."""
