@@ -5,7 +5,6 @@ database allows it.
 """
 
 from alembic import context
-from flask import current_app
 
 from flaskapp.extensions import Base, db
 
@@ -31,5 +30,4 @@ def _ours(thing: object, name: str | None, kind: str, reflected: bool, compare_t
     return not (kind == "table" and reflected and compare_to is None and str(name).startswith("t_"))
 
 
-assert current_app
 run()

@@ -16,6 +16,7 @@ from sqlalchemy import (
     ColumnElement,
     CursorResult,
     and_,
+    bindparam,
     delete,
     func,
     insert,
@@ -303,8 +304,16 @@ def succeed(session: Session, outcomes: Sequence[Succeeded]) -> set[str]:
     )
     held = {(row.id, row.attempt) for row in session.execute(mine.with_for_update())}
     winners = [outcome for outcome in outcomes if (outcome.claimed.job_id, outcome.claimed.number) in held]
-    for outcome in winners:
-        _change(session, _held(outcome.claimed), result=outcome.result, **_finish(JobState.SUCCEEDED))
+    if winners:
+        row = Job.__table__.c
+        each = (
+            update(Job.__table__)  # type: ignore[arg-type]
+            .where(row.id == bindparam("job"), row.attempt == bindparam("number"), row.state == JobState.RUNNING)
+            .values(result=bindparam("value"), **_finish(JobState.SUCCEEDED), **_error_columns(None))
+        )
+        session.execute(
+            each, [{"job": won.claimed.job_id, "number": won.claimed.number, "value": won.result} for won in winners]
+        )
     return {outcome.claimed.job_id for outcome in winners}
 
 

@@ -184,11 +184,12 @@ def make_celery(app: Flask) -> Offload:
         worker_cancel_long_running_tasks_on_connection_loss=False,
         worker_enable_remote_control=transports.has_remote_control(settings.broker_url),
         worker_send_task_events=False,
-        worker_hijack_root_logger=False,
         beat_scheduler="flaskapp.worker.scheduler:SqlScheduler",
         beat_max_loop_interval=1,
         timezone="UTC",
         task_track_started=False,
+        # How long a result may still arrive from a pool child that is gone.
+        worker_lost_wait=0.5,
     )
     celery.steps["worker"].add(JobCore)
     celery.steps["consumer"].add(Attach)

@@ -63,7 +63,7 @@ class Exchanges:
     def empty(self, exchange: str) -> None:
         with self._changing(exchange) as table:
             table.clear()
-            table.update(EMPTY)
+            table["bindings"] = []
 
     def names(self) -> list[str]:
         names = (os.path.splitext(entry) for entry in names_in(self.folder))
