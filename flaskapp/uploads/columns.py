@@ -116,10 +116,19 @@ class _Guess:
             self._alive = {}
 
     def _drop_hopeless(self, taste: "pl.Series") -> None:
-        """Spare a column of prose the twenty parsers that a first look at it rules out."""
-        if len(taste) == _TASTE:
-            parsed = {name: fit.notation.parse(taste) for name, fit in self._alive.items()}
-            self._alive = {name: self._alive[name] for name, found in parsed.items() if found.count() * 4 > _TASTE}
+        """Spare the column the many parsers that a first look at it rules out."""
+        likely: dict[str, _Fit] = {}
+        for name, fit in self._alive.items():
+            shape = fit.notation.shape
+            if shape and 4 * taste.str.contains(shape).sum() < len(taste):
+                continue
+            fitting = fit.notation.parse(taste).count()
+            if 4 * fitting >= len(taste):
+                likely[name] = fit
+            if fitting == len(taste):
+                likely.update((wider, f) for wider, f in self._alive.items() if f.notation.narrower == name)
+                break
+        self._alive = likely
 
     def column(self) -> Column:
         best = max(self._alive.values(), key=lambda fit: fit.cells, default=None)

@@ -49,6 +49,8 @@ class Notation:
     parse: Callable[["pl.Series"], "pl.Series"]
     #: A notation whose every cell this one reads too.
     narrower: str = ""
+    #: What every cell of it looks like, so that one glance rules it out for a column of prose.
+    shape: str = ""
 
     def widen(self, value: Value) -> Value:
         """A value of the narrower notation as one of this kind."""
@@ -118,12 +120,12 @@ def _datetimes(*formats: str) -> Callable[["pl.Series"], "pl.Series"]:
     return parse
 
 
-def _family(name: str, dates: tuple[str, ...], clocks: tuple[str, ...]) -> list[Notation]:
+def _family(name: str, shape: str, dates: tuple[str, ...], clocks: tuple[str, ...]) -> list[Notation]:
     """Dates of one style, and the same dates with a time of day behind them."""
     timed = tuple(day + clock for day in dates for clock in clocks)
     return [
-        Notation(name, Kind.DATE, _dates(*dates)),
-        Notation(f"{name} time", Kind.DATETIME, _datetimes(*timed, *dates), narrower=name),
+        Notation(name, Kind.DATE, _dates(*dates), shape=shape),
+        Notation(f"{name} time", Kind.DATETIME, _datetimes(*timed, *dates), narrower=name, shape=shape),
     ]
 
 
@@ -138,10 +140,10 @@ NOTATIONS = {
         Notation("decimal", Kind.DECIMAL, _decimals, narrower="integer"),
         Notation("decimal comma", Kind.DECIMAL, _decimals_with_comma),
         Notation("boolean", Kind.BOOLEAN, _booleans),
-        *_family("2026-01-31", ("%Y-%m-%d",), _ISO_CLOCKS),
-        *_family("2026/01/31", ("%Y/%m/%d",), _CLOCKS),
-        *_family("31.01.2026", ("%d.%m.%Y",), _CLOCKS),
-        *_family("Jan 31 2026", ("%b %d %Y", "%b %d, %Y", "%B %d, %Y", "%B %d %Y"), _CLOCKS),
-        *_family("31 Jan 2026", ("%d %b %Y", "%d-%b-%Y", "%d %B %Y"), _CLOCKS),
+        *_family("2026-01-31", r"^\d{4}-\d{1,2}-\d", ("%Y-%m-%d",), _ISO_CLOCKS),
+        *_family("2026/01/31", r"^\d{4}/\d{1,2}/\d", ("%Y/%m/%d",), _CLOCKS),
+        *_family("31.01.2026", r"^\d{1,2}\.\d{1,2}\.\d{4}", ("%d.%m.%Y",), _CLOCKS),
+        *_family("Jan 31 2026", r"^[A-Za-z]{3,9} \d{1,2},? \d{4}", ("%b %d %Y", "%b %d, %Y", "%B %d, %Y", "%B %d %Y"), _CLOCKS),
+        *_family("31 Jan 2026", r"^\d{1,2}[ -][A-Za-z]{3,9}[ -]\d{4}", ("%d %b %Y", "%d-%b-%Y", "%d %B %Y"), _CLOCKS),
     ]
 }
