@@ -116,6 +116,7 @@ class _Histogram:
 
     def __init__(self, low: int | float, high: int | float, kind: Kind, is_whole: bool) -> None:
         self._low = low
+        self._high = high
         self._kind = kind
         self._is_whole = is_whole
         if is_whole:
@@ -130,8 +131,8 @@ class _Histogram:
 
     def add(self, filled: "pl.Series") -> None:
         numbers = filled.to_physical().cast(float)
-        scale = self._width or 1
-        places = ((numbers / scale - self._low / scale).floor().clip(0, len(self._counts) - 1)).cast(int)
+        places = (numbers / 2 - self._low / 2) / (self._width / 2 or 1)
+        places = places.floor().clip(0, len(self._counts) - 1).cast(int)
         for place, count in places.value_counts().iter_rows():
             self._counts[place] += count
 
@@ -141,7 +142,7 @@ class _Histogram:
             start, end = self._low + place * self._width, self._low + (place + 1) * self._width
             if self._is_whole:
                 end -= 1
-            bins.append({"from": self._label(start), "to": self._label(end), "count": count})
+            bins.append({"from": self._label(start), "to": self._label(min(end, self._high)), "count": count})
         return {"bins": bins}
 
     def _label(self, number: int | float) -> object:
