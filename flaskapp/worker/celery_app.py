@@ -160,6 +160,8 @@ def make_celery(app: Flask) -> Offload:
     """The Celery application of this Flask application."""
     settings: Settings = app.config["SETTINGS"]
     celery = Offload("flaskapp", set_as_current=True)
+    # "Current" is one thread's; `delay()` in a web server's other threads asks for the default.
+    celery.set_default()
     celery.flask_app = app
     celery.settings = settings
     celery.conf.update(
