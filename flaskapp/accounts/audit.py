@@ -29,6 +29,11 @@ def write_audit(session: Session, action: str, subject: str = "", detail: str = 
     )
 
 
+def nothing_changed() -> None:
+    """Say that this request left everything as it was: it needs no entry."""
+    g.audited = True
+
+
 def newest_entries(session: Session, limit: int = 50, account: str | None = None) -> list[AuditEntry]:
     query = select(AuditEntry).order_by(AuditEntry.id.desc()).limit(limit)
     if account is not None:

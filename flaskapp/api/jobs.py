@@ -7,7 +7,7 @@ from flask import Response, request, url_for
 from flask_login import current_user
 from werkzeug.exceptions import Conflict, NotFound
 
-from flaskapp.accounts.audit import write_audit
+from flaskapp.accounts.audit import nothing_changed, write_audit
 from flaskapp.api import parsing, wishes
 from flaskapp.api.blueprint import answer, api
 from flaskapp.api.keys import changes
@@ -31,6 +31,7 @@ def submit_job() -> Response:
     if is_new:
         write_audit(db.session(), "job.submit", job_id, asked.task)
     else:
+        nothing_changed()
         wishes.check_may_see(job_id, _owner())
     return _answer_job(job_id, 202 if is_new else 200)
 

@@ -13,8 +13,9 @@ from flask import Response, request
 from flask_login import current_user
 from sqlalchemy import ColumnElement, and_, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
-from werkzeug.exceptions import Conflict
+from werkzeug.exceptions import Conflict, RequestEntityTooLarge
 
+from flaskapp.accounts.audit import nothing_changed
 from flaskapp.api.blueprint import answer
 from flaskapp.api.models import IdempotencyKey
 from flaskapp.api.problems import StateForbids, problem
@@ -35,6 +36,9 @@ def changes(body_limit: int = 10_000) -> Callable[[Callable[P, Response]], Calla
             # Refused by its Content-Length before a byte is read, and while reading if that lies or is absent.
             request.max_content_length = body_limit
             body = request.get_data()
+            # Without a length Werkzeug stops at the limit and says nothing: half a body must not pass for a whole.
+            if request.content_length is None and len(body) >= body_limit:
+                raise RequestEntityTooLarge
             return once(body, lambda: view(*args, **kwargs))
 
         return wrapped
@@ -105,6 +109,7 @@ def _record(key: str, response: Response) -> None:
 def _repeat(known: IdempotencyKey, fingerprint: str) -> Response:
     if known.fingerprint != fingerprint:
         raise BadArguments("This Idempotency-Key was used for another request. Make a new key for each new request.")
+    nothing_changed()
     response = answer(None, known.status, known.location)
     response.set_data(known.body)
     if known.status >= 400:

@@ -5,7 +5,7 @@ from typing import Any
 from flask import Response
 from werkzeug.exceptions import NotFound
 
-from flaskapp.accounts.audit import write_audit
+from flaskapp.accounts.audit import nothing_changed, write_audit
 from flaskapp.accounts.protection import requires
 from flaskapp.api.blueprint import answer, api
 from flaskapp.api.keys import changes
@@ -28,6 +28,8 @@ def pause_queue(name: str) -> Response:
     queue = _queue(name)
     if control.pause_queue(db.session(), queue["name"]):
         write_audit(db.session(), "queue.pause", name)
+    else:
+        nothing_changed()
     return answer(_queue(name))
 
 
@@ -38,6 +40,8 @@ def resume_queue(name: str) -> Response:
     queue = _queue(name)
     if control.resume_queue(db.session(), queue["name"]):
         write_audit(db.session(), "queue.resume", name)
+    else:
+        nothing_changed()
     return answer(_queue(name))
 
 

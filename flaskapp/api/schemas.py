@@ -92,7 +92,13 @@ SCHEMAS: dict[str, Schema] = {
             "attempts": list_of("Attempt"),
             "progress": {
                 "anyOf": [
-                    record({"current": {"type": "number"}, "total": {"type": ["number", "null"]}, "message": TEXT}),
+                    record(
+                        {
+                            "current": {"type": ["number", "null"]},
+                            "total": {"type": ["number", "null"]},
+                            "message": TEXT,
+                        }
+                    ),
                     {"type": "null"},
                 ]
             },

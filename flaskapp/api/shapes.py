@@ -1,5 +1,6 @@
 """What a job looks like from outside: the fields that scripts rely on (docs and openapi.py list them)."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -92,7 +93,12 @@ def _error(row: Job | Attempt, visible: Shown) -> dict[str, str | None] | None:
 def _progress(job: Job, progress: Progress | None) -> dict[str, Any] | None:
     if progress is None or progress.attempt != job.attempt:
         return None
-    return {"current": progress.current, "total": progress.total, "message": progress.message}
+    return {"current": _finite(progress.current), "total": _finite(progress.total), "message": progress.message}
+
+
+def _finite(number: float | None) -> float | None:
+    """JSON has no NaN and no infinity."""
+    return number if number is not None and math.isfinite(number) else None
 
 
 def moment(value: datetime | None) -> str | None:

@@ -5,6 +5,7 @@
 """
 
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 from celery import Celery, Task
@@ -34,7 +35,7 @@ class Offload(Celery):
     settings: Settings
     relay: Relay
 
-    @property
+    @cached_property
     def AsyncResult(self) -> Any:
         return self.subclass_with_self("flaskapp.worker.result_backend:JobResult")
 

@@ -5,13 +5,13 @@ import re
 from http.cookies import SimpleCookie
 
 import pytest
-from doors_fixtures import PASSWORD, Doors, csrf_of, sign_in
 from sqlalchemy import select
 
 from flaskapp.accounts import actions, guessing
 from flaskapp.accounts.models import Account, AuditEntry, SignIn, Token
 from flaskapp.accounts.views import safe_target
 from flaskapp.extensions import db
+from tests.integration.doors_fixtures import PASSWORD, Doors, csrf_of, sign_in
 
 OPEN_ENDPOINTS = {"static", "accounts.login", "health.healthz", "health.readyz"}
 
