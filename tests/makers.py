@@ -42,7 +42,7 @@ def running(session: Session, **wish: Any) -> Claimed:
 
 
 def claim(session: Session, job_id: str, worker: str = WORKER) -> Claimed:
-    return lifecycle.claim(session, [Hint(job_id)], worker)[job_id]
+    return lifecycle.claim(session, [Hint(job_id, row_of(session, job_id)["sends"])], worker)[job_id]
 
 
 def succeeded(session: Session, **wish: Any) -> str:
