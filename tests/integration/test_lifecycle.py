@@ -32,6 +32,10 @@ S, F, C = JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED
 GONE = "gone"
 
 
+def newest(session: Session, job_id: str) -> Hint:
+    return Hint(job_id, row_of(session, job_id)["sends"])
+
+
 def held(job_id: str, number: int = 1) -> Claimed:
     return Claimed(job_id, number, WORKER)
 
@@ -64,7 +68,7 @@ ARROWS: dict[str, tuple[Arrow, dict[JobState, str]]] = {
     "release_unsent": (released, {W: W}),
     "requeue_lost": (lambda s, j: lifecycle.requeue_lost(s, [j]), {Q: W}),
     "hold": (lambda s, j: lifecycle.hold(s, j, 5), {Q: W}),
-    "claim": (lambda s, j: lifecycle.claim(s, [Hint(j)], "another@here/2"), {W: R, Q: R}),
+    "claim": (lambda s, j: lifecycle.claim(s, [newest(s, j)], "another@here/2"), {W: R, Q: R}),
     "expire": (lambda s, j: lifecycle.expire(s, [j]), {W: C, Q: C}),
     "succeed": (settled_as(lambda held: Succeeded(held, "1")), {R: S}),
     "fail": (settled_as(lambda held: Failed(held, BOOM)), {R: F}),
@@ -213,7 +217,7 @@ def test_a_planned_stop_is_not_counted(session: Session) -> None:
     row = row_of(session, job_id)
     assert (row["state"], row["crashes"], row["retries"], row["attempt"]) == (W, 0, 0, 5)
     assert history_of(session, job_id) == [(number, "stopped") for number in range(1, 6)]
-    assert lifecycle.claim(session, [Hint(job_id)], WORKER)
+    assert lifecycle.claim(session, [newest(session, job_id)], WORKER)
 
 
 def test_the_third_crash_fails_the_job_with_the_evidence(session: Session) -> None:
@@ -239,7 +243,7 @@ def test_the_first_crash_runs_again_at_once_and_the_second_after_a_moment(sessio
     again = claim(session, job_id)
     lifecycle.settle(session, [Crashed(again, BOOM)])
 
-    assert lifecycle.claim(session, [Hint(job_id)], WORKER) == {}
+    assert lifecycle.claim(session, [newest(session, job_id)], WORKER) == {}
 
 
 def test_dead_leases_count_as_crashes(session: Session) -> None:
