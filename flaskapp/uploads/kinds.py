@@ -111,9 +111,7 @@ def _datetimes(*formats: str) -> Callable[["pl.Series"], "pl.Series"]:
         timed = [format for format in formats if "%H" in format]
         found = _first_fitting(cells, tuple(timed), read)
         if found.null_count() > cells.null_count():
-            days = _dates(*(format for format in formats if "%H" not in format))(
-                cells.set(found.is_not_null(), None)
-            )
+            days = _dates(*(format for format in formats if "%H" not in format))(cells.set(found.is_not_null(), None))
             found = found.zip_with(found.is_not_null(), days.cast(polars().Datetime("us")))
         return found
 
@@ -143,7 +141,12 @@ NOTATIONS = {
         *_family("2026-01-31", r"^\d{4}-\d{1,2}-\d", ("%Y-%m-%d",), _ISO_CLOCKS),
         *_family("2026/01/31", r"^\d{4}/\d{1,2}/\d", ("%Y/%m/%d",), _CLOCKS),
         *_family("31.01.2026", r"^\d{1,2}\.\d{1,2}\.\d{4}", ("%d.%m.%Y",), _CLOCKS),
-        *_family("Jan 31 2026", r"^[A-Za-z]{3,9} \d{1,2},? \d{4}", ("%b %d %Y", "%b %d, %Y", "%B %d, %Y", "%B %d %Y"), _CLOCKS),
+        *_family(
+            "Jan 31 2026",
+            r"^[A-Za-z]{3,9} \d{1,2},? \d{4}",
+            ("%b %d %Y", "%b %d, %Y", "%B %d, %Y", "%B %d %Y"),
+            _CLOCKS,
+        ),
         *_family("31 Jan 2026", r"^\d{1,2}[ -][A-Za-z]{3,9}[ -]\d{4}", ("%d %b %Y", "%d-%b-%Y", "%d %B %Y"), _CLOCKS),
     ]
 }

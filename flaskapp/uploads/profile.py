@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _BINS = 20
 _SHOWN = 200
 _EPOCH_DAY = date(1970, 1, 1)
-_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - the values of a table carry no zone
+_EPOCH = datetime(1970, 1, 1)
 _MICROSECOND = timedelta(microseconds=1)
 
 

@@ -49,9 +49,7 @@ def refuse_known_formats(head: bytes) -> None:
 def refuse_what_is_not_text(text: str) -> None:
     # A stray NUL or bell is one bad row; a file full of them was never text.
     if len(_CONTROL.findall(text)) > 4 + len(text) // 200:
-        raise UnreadableTable(
-            "This is a binary file, not text: save the table as CSV (UTF-8) and upload that file."
-        )
+        raise UnreadableTable("This is a binary file, not text: save the table as CSV (UTF-8) and upload that file.")
     if _MARKUP.match(text):
         raise UnreadableTable("This is a web page or an XML file, not a table: export the table as CSV.")
     if _JSON.match(text):
