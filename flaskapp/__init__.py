@@ -42,8 +42,10 @@ def _init_database(app: Flask) -> None:
 
 
 def _init_rooms(app: Flask) -> None:
-    from flaskapp import cli, diagnostics, worker
+    from flaskapp import accounts, api, cli, diagnostics, worker
 
     worker.init_app(app)
+    accounts.init_app(app)
     diagnostics.init_app(app)
+    api.init_app(app)
     cli.init_app(app)

@@ -5,3 +5,8 @@ from flask import Flask
 
 def init_app(app: Flask) -> None:
     """Hang every command group on the application."""
+    from flaskapp.accounts.commands import users
+    from flaskapp.api.commands import jobs
+
+    app.cli.add_command(users)
+    app.cli.add_command(jobs)

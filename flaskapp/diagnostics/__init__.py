@@ -4,4 +4,5 @@ from flask import Flask
 
 
 def init_app(app: Flask) -> None:
-    from flaskapp.diagnostics import models, tasks  # noqa: F401 -- importing registers them
+    import flaskapp.diagnostics.models
+    import flaskapp.diagnostics.tasks  # noqa: F401 -- importing registers them

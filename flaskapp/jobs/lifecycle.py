@@ -8,14 +8,16 @@ Nothing here commits: the caller owns the transaction.
 import os
 import time
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, cast
 from uuid import UUID
 
 from sqlalchemy import (
     ColumnElement,
     CursorResult,
+    Table,
     and_,
+    bindparam,
     delete,
     func,
     insert,
@@ -44,6 +46,11 @@ from flaskapp.jobs.outcomes import (
 )
 from flaskapp.jobs.retry import MOST_CRASHES, crash_delay_seconds
 
+#: The sender of a job that waits for a later submit with its own id; no relay takes it.
+PARKED = "parked"
+# Plain tables for what runs most: the ORM's way of the same statement costs twice as much.
+_TABLE = cast(Table, Job.__table__)
+_TALLY = cast(Table, Tally.__table__)
 LIVE_STATES = (JobState.WAITING, JobState.QUEUED, JobState.RUNNING)
 
 
@@ -64,6 +71,7 @@ def submit(session: Session, wishes: Sequence[Wish]) -> list[str]:
     """Write a waiting row per wish in the caller's transaction and answer their job ids, in order.
 
     A wish whose id is taken, or whose unique key is held by a live job, adds nothing: it answers that job's id.
+    A wish for a parked job (its task was replaced by a chain that now arrives) becomes that job.
     """
     ids = []
     fresh: list[dict[str, Any]] = []
@@ -80,7 +88,7 @@ def submit(session: Session, wishes: Sequence[Wish]) -> list[str]:
     _insert_all(session, fresh)
     accepted += len(fresh)
     if accepted:
-        session.execute(insert(Tally).values(accepted=accepted, pruned=0))
+        session.execute(_TALLY.insert(), {"accepted": accepted, "pruned": 0})
     return ids
 
 
@@ -99,23 +107,37 @@ def _insert_all(session: Session, rows: list[dict[str, Any]]) -> None:
     """Rows of one shape go in one statement: a thousand jobs cost a few round trips, not a thousand."""
     plain = [row for row in rows if "run_at" not in row]
     if plain:
-        session.execute(insert(Job), plain)
+        session.execute(_TABLE.insert(), plain)
     for row in rows:
         if "run_at" in row:
-            session.execute(insert(Job).values(row))
+            session.execute(_TABLE.insert().values(row))
 
 
 def _insert_unless_taken(session: Session, row: dict[str, Any]) -> str | None:
     try:
         with session.begin_nested():
-            session.execute(insert(Job).values(row))
+            session.execute(_TABLE.insert().values(row))
     except IntegrityError:
         taken = or_(Job.id == row["id"], Job.live_key == row["live_key"])
         existing = session.execute(select(Job.id).where(taken)).scalar()
         if existing is None:
             raise
+        _unpark(session, row)
         return existing
     return None
+
+
+def _unpark(session: Session, row: dict[str, Any]) -> None:
+    parked = and_(Job.id == row["id"], Job.state == JobState.WAITING, Job.sender == PARKED)
+    arrived = {name: row[name] for name in ("task", "args", "kwargs", "options", "queue", "retries")}
+    _change(session, parked, **arrived, run_at=row.get("run_at", now()), sender=null(), sending_until=null())
+
+
+def submit_failed(session: Session, wish: Wish, error: Error) -> None:
+    """Record a job that can no longer run, so that whoever waits for it learns why: a parked or new row ─▶ failed."""
+    (job_id,) = submit(session, [wish])
+    waiting = and_(Job.id == job_id, Job.state == JobState.WAITING)
+    _change(session, waiting, **_finish(JobState.FAILED), **_error_columns(error))
 
 
 # --- waiting ─▶ queued ------------------------------------------------------------------------------------
@@ -144,7 +166,8 @@ def take_to_send(session: Session, sender: str, limit: int, seconds: float) -> l
         .values(sender=sender, sending_until=seconds_from_now(seconds), sends=Job.sends + 1)
         .execution_options(synchronize_session=False)
     )
-    rows = session.execute(select(Job).where(Job.id.in_(ids))).scalars().all()
+    fresh = select(Job).where(Job.id.in_(ids)).execution_options(populate_existing=True)
+    rows = session.execute(fresh).scalars().all()
     return sorted(rows, key=lambda job: (-job.priority, job.run_at, job.id))
 
 
@@ -196,32 +219,27 @@ def claim(session: Session, hints: Iterable[Hint], worker: str) -> dict[str, Cla
 
     Waiting is accepted too: a message can overtake mark_queued. A message from an older sending, for a job that
     is not yet due or already taken is refused. One that is past its expiry is cancelled instead.
+    A job this worker already holds is answered again as it stands: the commit of its claim went through, but the
+    answer was lost. So a worker must not offer what it knows it holds.
     """
     wanted = {hint.job_id: hint for hint in hints}
+    fields = (Job.id, Job.state, Job.sends, Job.attempt, Job.retries, Job.max_retries, Job.owner, Job.ignore_result)
+    due = and_(Job.state.in_([JobState.WAITING, JobState.QUEUED]), Job.run_at <= now())
+    mine = and_(Job.state == JobState.RUNNING, Job.worker == worker)
     rows = session.execute(
-        select(
-            Job.id,
-            Job.sends,
-            Job.attempt,
-            Job.retries,
-            Job.max_retries,
-            Job.owner,
-            (Job.expires_at <= now()).label("late"),
-        )
-        .where(
-            Job.id.in_(list(wanted)),
-            Job.state.in_([JobState.WAITING, JobState.QUEUED]),
-            Job.run_at <= now(),
-        )
+        select(*fields, (Job.expires_at <= now()).label("late"))
+        .where(Job.id.in_(list(wanted)), or_(due, mine))
         .with_for_update()
     ).all()
     accepted = [row for row in rows if wanted[row.id].send in (None, row.sends)]
-    expire(session, [row.id for row in accepted if row.late])
-    accepted = [row for row in accepted if not row.late]
-    if accepted:
+    again = [row for row in accepted if row.state == JobState.RUNNING]
+    late = [row for row in accepted if row.late and row not in again]
+    fresh = [row for row in accepted if row not in again and row not in late]
+    expire(session, [row.id for row in late])
+    if fresh:
         _change(
             session,
-            Job.id.in_([row.id for row in accepted]),
+            Job.id.in_([row.id for row in fresh]),
             state=JobState.RUNNING,
             attempt=Job.attempt + 1,
             worker=worker,
@@ -230,9 +248,16 @@ def claim(session: Session, hints: Iterable[Hint], worker: str) -> dict[str, Cla
             sender=null(),
             sending_until=null(),
         )
+    numbers = {row.id: row.attempt for row in again} | {row.id: row.attempt + 1 for row in fresh}
     return {
-        row.id: Claimed(row.id, row.attempt + 1, worker, row.retries, row.max_retries, row.owner) for row in accepted
+        row.id: Claimed(row.id, numbers[row.id], worker, row.retries, row.max_retries, row.owner, row.ignore_result)
+        for row in again + fresh
     }
+
+
+def known(session: Session, job_ids: Iterable[str]) -> set[str]:
+    """Which of these ids have a row; a message whose job has none came from somebody else, or its job was pruned."""
+    return set(session.execute(select(Job.id).where(Job.id.in_(list(job_ids)))).scalars())
 
 
 def expire(session: Session, job_ids: Sequence[str]) -> int:
@@ -283,8 +308,16 @@ def succeed(session: Session, outcomes: Sequence[Succeeded]) -> set[str]:
     )
     held = {(row.id, row.attempt) for row in session.execute(mine.with_for_update())}
     winners = [outcome for outcome in outcomes if (outcome.claimed.job_id, outcome.claimed.number) in held]
-    for outcome in winners:
-        _change(session, _held(outcome.claimed), result=outcome.result, **_finish(JobState.SUCCEEDED))
+    if winners:
+        row = _TABLE.c
+        each = (
+            _TABLE.update()
+            .where(row.id == bindparam("job"), row.attempt == bindparam("number"), row.state == JobState.RUNNING)
+            .values(result=bindparam("value"), **_finish(JobState.SUCCEEDED), **_error_columns(None))
+        )
+        session.execute(
+            each, [{"job": won.claimed.job_id, "number": won.claimed.number, "value": won.result} for won in winners]
+        )
     return {outcome.claimed.job_id for outcome in winners}
 
 
@@ -298,9 +331,10 @@ def retry_later(session: Session, outcome: RetryLater) -> bool:
     if not _archive(session, outcome.claimed, "retried", outcome.error):
         return False
     due = outcome.run_at if outcome.run_at is not None else seconds_from_now(outcome.delay_seconds)
-    return bool(
-        _change(session, _held(outcome.claimed), **_wait(due), **outcome.changes, **_error_columns(outcome.error))
-    )
+    values = {**_wait(due), **_error_columns(outcome.error), **outcome.changes}
+    if outcome.parked:
+        values |= {"sender": PARKED, "sending_until": datetime(9999, 1, 1, tzinfo=UTC)}
+    return bool(_change(session, _held(outcome.claimed), **values))
 
 
 def put_back(session: Session, outcome: Stopped) -> bool:
@@ -431,11 +465,12 @@ def _wait(due: datetime | ColumnElement[datetime]) -> dict[str, Any]:
 
 def _error_columns(error: Error | None) -> dict[str, Any]:
     if error is None:
-        return {"error_type": null(), "error_message": null(), "error_traceback": null()}
+        return {"error_type": null(), "error_message": null(), "error_traceback": null(), "error_data": null()}
     return {
         "error_type": error.type[:255],
         "error_message": error.message,
         "error_traceback": error.traceback,
+        "error_data": error.data,
     }
 
 
@@ -476,6 +511,7 @@ def _remember(
         "outcome": outcome,
         **_error_columns(error),
     }
+    del values["error_data"]
     session.execute(insert(Attempt).values(values))
 
 

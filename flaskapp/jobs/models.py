@@ -16,6 +16,8 @@ from flaskapp.jobs.clock import UtcDateTime, now
 
 #: MariaDB's TEXT ends at 65,535 bytes.
 LongText = Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
+#: The queues that every installation has: one per subject, and one for the rest.
+QUEUES = ("default", "uploads", "mail", "query")
 #: Celery's longest id; ids from callers and canvas are kept as they are.
 JobId = String(155)
 
@@ -100,6 +102,8 @@ class Job(Base):
     error_type: Mapped[str | None] = mapped_column(String(255))
     error_message: Mapped[str | None] = mapped_column(LongText)
     error_traceback: Mapped[str | None] = mapped_column(LongText)
+    #: JSON: the exception's module and arguments, so that AsyncResult.get can raise it again.
+    error_data: Mapped[str | None] = mapped_column(LongText)
 
     unique_key: Mapped[str | None] = mapped_column(String(255))
     #: The unique key while the job is not final; MariaDB has no partial index.
@@ -168,6 +172,9 @@ class Progress(Base):
     current: Mapped[float]
     total: Mapped[float | None]
     message: Mapped[str] = mapped_column(String(500), default="")
+    #: What `update_state` set: Celery's state word and JSON.
+    state: Mapped[str | None] = mapped_column(String(50))
+    meta: Mapped[str | None] = mapped_column(LongText)
     at: Mapped[datetime] = mapped_column(UtcDateTime, default=now())
 
 

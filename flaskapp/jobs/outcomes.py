@@ -17,7 +17,7 @@ class Wish:
     queue: str = "default"
     #: JSON: what else Celery's message carries.
     options: str = "{}"
-    #: Kept as it is; None lets submit make one.
+    #: Kept as it is (up to 155 characters); None lets submit make one.
     job_id: str | None = None
     priority: int = 0
     owner: str | None = None
@@ -60,6 +60,7 @@ class Claimed:
     retries: int = 0
     max_retries: int | None = None
     owner: str | None = None
+    ignore_result: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,8 @@ class Error:
     type: str
     message: str
     traceback: str | None = None
+    #: JSON: the exception's module and arguments.
+    data: str | None = None
 
     def __post_init__(self) -> None:
         # PostgreSQL refuses NUL in text, and every driver refuses a lone surrogate.
@@ -80,7 +83,7 @@ class Error:
     def of_row(cls, job: Job) -> "Error | None":
         if job.error_type is None:
             return None
-        return cls(job.error_type, job.error_message or "", job.error_traceback)
+        return cls(job.error_type, job.error_message or "", job.error_traceback, job.error_data)
 
 
 def clean_text(text: str) -> str:
@@ -108,6 +111,8 @@ class RetryLater:
     error: Error | None
     delay_seconds: float = 0
     run_at: datetime | None = None
+    #: It waits for a later submit with its id (a task replaced by a chain), not for a time.
+    parked: bool = False
     changes: dict[str, Any] = field(default_factory=dict)
 
 

@@ -1,0 +1,28 @@
+# `make` alone prints what there is. Needs Python 3.11 or newer; everything else goes into .venv.
+.DEFAULT_GOAL := help
+.PHONY: help up test check bench services .venv .venv-dev
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# exec, so that a signal for the recipe's shell reaches the supervisor itself.
+up: .venv ## start Offload: web, worker and beat; Ctrl-C ends them
+	@exec .venv/bin/python -m flaskapp.up
+
+test: .venv-dev ## run the whole suite on real services; ARGS="-k upload" passes options on
+	@.venv/bin/python -m pytest $(ARGS)
+
+check: .venv-dev ## format, lint, types and import contracts, in seconds
+	@.ci/check
+
+bench: .venv-dev ## run the side-by-side benchmarks and print a table
+	@.venv/bin/python -m bench
+
+services: .venv-dev ## start private RabbitMQ, PostgreSQL and Redis; Ctrl-C stops them
+	@exec .venv/bin/python -m tests.services
+
+.venv: # the virtual environment with what the application needs
+	@.ci/venv requirements.txt
+
+.venv-dev: # the same, with what tests and checks need on top
+	@.ci/venv requirements-dev.txt
