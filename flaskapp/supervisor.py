@@ -21,6 +21,7 @@ from typing import IO
 #: A program that ends this often within a minute will not come back by being started again.
 MOST_DEATHS = 5
 DEATHS_WITHIN_SECONDS = 60
+FIRST_START_SECONDS = 10
 LOOK_EVERY_SECONDS = 0.2
 #: `timeout`, make and some shells send one wish to end twice.
 SAME_SIGNAL_SECONDS = 0.5
@@ -37,6 +38,7 @@ class Program:
     colour: str
     process: subprocess.Popen[bytes] | None = None
     deaths: list[float] = field(default_factory=list)
+    #: When it started, or when it starts again.
     start_at: float = 0.0
 
 
@@ -51,15 +53,16 @@ class Supervisor:
         self.is_ready = False
         self._signals: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._pumps: list[threading.Thread] = []
+        self._colours = {program.name: program.colour for program in programs}
         self._width = max(len(program.name) for program in programs)
         self._guard_pid, self._guard = start_guard(stop_seconds)
 
     def run(self, is_ready: Callable[[], bool]) -> None:
         """Keep all running until a signal asks for the end; raises GaveUp when that is impossible.
 
-        Until `is_ready` has said yes once, a program that ends is a mistake in the settings, which no
-        restart mends: all stop. Later it is an accident (out of memory, a kill), and a job system is
-        made to survive those: the program starts again, after 1, 2, 4 and 8 seconds.
+        A program that gives up by itself on its first start has found a mistake in the settings, which
+        no restart mends: all stop. Any other end is an accident (out of memory, a kill), and a job
+        system is made to survive those: the program starts again, after 1, 2, 4 and 8 seconds.
         """
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._note)
@@ -99,8 +102,9 @@ class Supervisor:
             stderr=subprocess.STDOUT,
             process_group=0,
         )
-        os.write(self._guard, b"+%d\n" % process.pid)
+        self._tell_guard("+", process.pid)
         program.process = process
+        program.start_at = time.monotonic()
         pump = threading.Thread(target=self._pump, args=(program, process.stdout), daemon=True)
         pump.start()
         self._pumps = [*filter(threading.Thread.is_alive, self._pumps), pump]
@@ -110,51 +114,60 @@ class Supervisor:
         # The group's number stays ours until the wait below, so this cannot hit a stranger.
         signal_group(process.pid, signal.SIGKILL)
         code = process.wait()
-        os.write(self._guard, b"-%d\n" % process.pid)
+        self._tell_guard("-", process.pid)
         return code
 
     def _plan_restart(self, program: Program, code: int) -> None:
         how = describe_end(code)
-        if not self.is_ready:
-            raise GaveUp(f"{program.name} {how} before Offload was ready; its own words are above.")
         now = time.monotonic()
+        on_first_start = not program.deaths and now - program.start_at < FIRST_START_SECONDS
+        if code >= 0 and (on_first_start or not self.is_ready):
+            raise GaveUp(f"{program.name} {how} while starting; its own words are above.")
         program.deaths = [at for at in program.deaths if now - at < DEATHS_WITHIN_SECONDS] + [now]
         if len(program.deaths) >= MOST_DEATHS:
             raise GaveUp(f"{program.name} {how}, the {MOST_DEATHS}th time within a minute.")
         pause = 2 ** (len(program.deaths) - 1)
         program.start_at = now + pause
-        self._say(program, f"{program.name} {how}; it starts again in {pause} s.")
+        self._say(program.name, f"{program.name} {how}; it starts again in {pause} s.")
 
     def _stop(self) -> None:
         """TERM, then KILL after `stop_seconds`, or at once on a second Ctrl-C."""
         running = {one.name: one.process for one in self.programs if one.process}
         for process in running.values():
             # Only the program itself: a pool child that gets a TERM dies in the middle of its job.
-            process.send_signal(signal.SIGTERM)
+            os.kill(process.pid, signal.SIGTERM)
         began = time.monotonic()
         while running:
             hurry = self._asked_to_end() == signal.SIGINT and time.monotonic() - began > SAME_SIGNAL_SECONDS
             out_of_time = time.monotonic() - began >= self.stop_seconds
             for name, process in list(running.items()):
-                if hurry or out_of_time or has_ended(process):
+                ended = has_ended(process)
+                if hurry or out_of_time or ended:
                     self._bury(process)
+                    if not ended:
+                        self._say(name, f"{name} did not end by itself and was killed.")
                     del running[name]
         for pump in self._pumps:
             pump.join(timeout=1)
         os.close(self._guard)
         os.waitpid(self._guard_pid, 0)
 
+    def _tell_guard(self, sign: str, pid: int) -> None:
+        # If somebody killed the guard there is nobody to tell; the programs need not end for that.
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._guard, f"{sign}{pid}\n".encode())
+
     def _pump(self, program: Program, output: IO[bytes]) -> None:
         for line in output:
-            self._say(program, line.decode(errors="replace").rstrip("\n"))
+            self._say(program.name, line.decode(errors="replace").rstrip("\n"))
 
-    def _say(self, program: Program, line: str) -> None:
-        name = f"{program.name:<{self._width}} |"
+    def _say(self, name: str, line: str) -> None:
+        prefix = f"{name:<{self._width}} |"
         if sys.stdout.isatty() and "NO_COLOR" not in os.environ:
-            name = f"\033[{program.colour}m{name}\033[0m"
+            prefix = f"\033[{self._colours[name]}m{prefix}\033[0m"
         # Nobody reads any more (`make up | head`): the programs go on, and their pipes must not fill up.
         with contextlib.suppress(BrokenPipeError):
-            sys.stdout.write(f"{name} {line}\n")
+            sys.stdout.write(f"{prefix} {line}\n")
             sys.stdout.flush()
 
 

@@ -15,6 +15,7 @@ from uuid import UUID
 from sqlalchemy import (
     ColumnElement,
     CursorResult,
+    Table,
     and_,
     bindparam,
     delete,
@@ -47,6 +48,9 @@ from flaskapp.jobs.retry import MOST_CRASHES, crash_delay_seconds
 
 #: The sender of a job that waits for a later submit with its own id; no relay takes it.
 PARKED = "parked"
+# Plain tables for what runs most: the ORM's way of the same statement costs twice as much.
+_TABLE = cast(Table, Job.__table__)
+_TALLY = cast(Table, Tally.__table__)
 LIVE_STATES = (JobState.WAITING, JobState.QUEUED, JobState.RUNNING)
 
 
@@ -84,7 +88,7 @@ def submit(session: Session, wishes: Sequence[Wish]) -> list[str]:
     _insert_all(session, fresh)
     accepted += len(fresh)
     if accepted:
-        session.execute(insert(Tally).values(accepted=accepted, pruned=0))
+        session.execute(_TALLY.insert(), {"accepted": accepted, "pruned": 0})
     return ids
 
 
@@ -103,16 +107,16 @@ def _insert_all(session: Session, rows: list[dict[str, Any]]) -> None:
     """Rows of one shape go in one statement: a thousand jobs cost a few round trips, not a thousand."""
     plain = [row for row in rows if "run_at" not in row]
     if plain:
-        session.execute(insert(Job), plain)
+        session.execute(_TABLE.insert(), plain)
     for row in rows:
         if "run_at" in row:
-            session.execute(insert(Job).values(row))
+            session.execute(_TABLE.insert().values(row))
 
 
 def _insert_unless_taken(session: Session, row: dict[str, Any]) -> str | None:
     try:
         with session.begin_nested():
-            session.execute(insert(Job).values(row))
+            session.execute(_TABLE.insert().values(row))
     except IntegrityError:
         taken = or_(Job.id == row["id"], Job.live_key == row["live_key"])
         existing = session.execute(select(Job.id).where(taken)).scalar()
@@ -305,9 +309,9 @@ def succeed(session: Session, outcomes: Sequence[Succeeded]) -> set[str]:
     held = {(row.id, row.attempt) for row in session.execute(mine.with_for_update())}
     winners = [outcome for outcome in outcomes if (outcome.claimed.job_id, outcome.claimed.number) in held]
     if winners:
-        row = Job.__table__.c
+        row = _TABLE.c
         each = (
-            update(Job.__table__)  # type: ignore[arg-type]
+            _TABLE.update()
             .where(row.id == bindparam("job"), row.attempt == bindparam("number"), row.state == JobState.RUNNING)
             .values(result=bindparam("value"), **_finish(JobState.SUCCEEDED), **_error_columns(None))
         )

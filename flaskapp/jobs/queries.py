@@ -57,6 +57,21 @@ def jobs(session: Session, wanted: Filter, limit: int = 50, after: Position | No
     return Page(page, older)
 
 
+def newer_jobs(session: Session, wanted: Filter, before: Position, limit: int = 50) -> Page:
+    """The page just before the one that begins at `before`, newest first."""
+    query = _filtered(select(Job), wanted).where(tuple_(Job.created_at, Job.id) > tuple_(*before))
+    rows = list(session.scalars(query.order_by(Job.created_at, Job.id).limit(limit)))[::-1]
+    return Page(rows, Position(rows[-1].created_at, rows[-1].id) if rows else None)
+
+
+def jobs_by_ids(session: Session, job_ids: Sequence[str], owner: str | None = None) -> list[Job]:
+    """Those that exist and are `owner`'s, newest first."""
+    query = select(Job).where(Job.id.in_(job_ids)).order_by(Job.created_at.desc(), Job.id.desc())
+    if owner is not None:
+        query = query.where(Job.owner == owner)
+    return list(session.scalars(query))
+
+
 def _filtered(query: Select[Job], wanted: Filter) -> Select[Job]:
     if wanted.states:
         query = query.where(Job.state.in_(wanted.states))
@@ -73,7 +88,7 @@ def _filtered(query: Select[Job], wanted: Filter) -> Select[Job]:
 
 def _mentions(text: str) -> ColumnElement[bool]:
     return or_(
-        Job.id.startswith(text, autoescape=True),
+        Job.id.contains(text, autoescape=True),
         Job.task.contains(text, autoescape=True),
         Job.error_message.contains(text, autoescape=True),
     )

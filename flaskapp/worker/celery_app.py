@@ -5,6 +5,7 @@
 """
 
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 from celery import Celery, Task
@@ -34,7 +35,7 @@ class Offload(Celery):
     settings: Settings
     relay: Relay
 
-    @property
+    @cached_property
     def AsyncResult(self) -> Any:
         return self.subclass_with_self("flaskapp.worker.result_backend:JobResult")
 
@@ -159,6 +160,8 @@ def make_celery(app: Flask) -> Offload:
     """The Celery application of this Flask application."""
     settings: Settings = app.config["SETTINGS"]
     celery = Offload("flaskapp", set_as_current=True)
+    # "Current" is one thread's; `delay()` in a web server's other threads asks for the default.
+    celery.set_default()
     celery.flask_app = app
     celery.settings = settings
     celery.conf.update(
