@@ -113,8 +113,7 @@ def check_port(host: str, port: int) -> None:
             ) from reason
         if reason.errno == errno.EACCES:
             raise CannotStart(
-                f"Port {port} is reserved for the administrator: choose one above 1023,"
-                " e.g. PORT=8000 make up."
+                f"Port {port} is reserved for the administrator: choose one above 1023, e.g. PORT=8000 make up."
             ) from reason
         raise CannotStart(
             f"HOST is {host!r}, which is no address of this machine ({reason.strerror}):"
@@ -138,9 +137,7 @@ def kill_after(stop_seconds: str) -> float:
 def prepare(environment: dict[str, str]) -> None:
     """Migrate, and make the first account; its password is printed here and nowhere else."""
     migrate, first_admin = STEPS
-    done = subprocess.run(
-        migrate, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True
-    )
+    done = subprocess.run(migrate, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     if done.returncode:
         print(done.stdout, done.stderr, sep="", end="", file=sys.stderr)
         raise CannotStart("Offload did not start: the database could not be migrated, see above.")

@@ -1,0 +1,13 @@
+"""The windows: pages that look at the job table, live; the layout; and the health of this process."""
+
+from flask import Flask
+
+
+def init_app(app: Flask) -> None:
+    from flaskapp.console import assets, doors, error_pages, health, live, remember, times, titles
+    from flaskapp.console import home, jobs, queues, schedules, workers  # noqa: F401 -- importing adds their views
+    from flaskapp.console.blueprint import console
+
+    for part in (times, titles, doors, remember, live, assets, error_pages, health):
+        part.init_app(app)
+    app.register_blueprint(console)

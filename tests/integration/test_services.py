@@ -145,9 +145,7 @@ def test_a_killed_test_run_leaves_no_service(tmp_path: Path) -> None:
             print(redis.pid, flush=True)
             time.sleep(60)
     """
-    run = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(script), tmp_path], stdout=subprocess.PIPE, text=True
-    )
+    run = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script), tmp_path], stdout=subprocess.PIPE, text=True)
     assert run.stdout is not None
     service = int(run.stdout.readline())
 
@@ -208,8 +206,7 @@ def test_a_program_that_cannot_be_had_gets_one_sentence(monkeypatch: pytest.Monk
         finder.find(wanted)
 
     assert str(caught.value) == (
-        "Nosuch is not on this machine: install it,"
-        " e.g. sudo apt-get install --no-install-recommends nosuch-server."
+        "Nosuch is not on this machine: install it, e.g. sudo apt-get install --no-install-recommends nosuch-server."
     )
 
 

@@ -58,9 +58,7 @@ def chromium() -> str:
         do_without(reason)
 
 
-def _provided(
-    service: Callable[[Path], AbstractContextManager[AnyService]], folder: Path
-) -> Iterator[AnyService]:
+def _provided(service: Callable[[Path], AbstractContextManager[AnyService]], folder: Path) -> Iterator[AnyService]:
     try:
         with service(folder) as running:
             yield running

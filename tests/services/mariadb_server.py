@@ -49,9 +49,7 @@ class MariaDB(Service):
         return Program([program, "--no-defaults", *options], self.log, user=self.user)
 
     def _connect(self) -> "pymysql.Connection[pymysql.cursors.Cursor]":
-        return pymysql.connect(
-            host=LOCALHOST, port=self.port, user="root", autocommit=True, connect_timeout=2
-        )
+        return pymysql.connect(host=LOCALHOST, port=self.port, user="root", autocommit=True, connect_timeout=2)
 
     def _is_ready(self) -> bool:
         try:

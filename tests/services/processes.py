@@ -60,9 +60,7 @@ def running_processes() -> Iterator[tuple[int, int, int]]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                state, parent, _group, session = (
-                    (entry / "stat").read_text().rpartition(")")[2].split(maxsplit=4)[:4]
-                )
+                state, parent, _group, session = (entry / "stat").read_text().rpartition(")")[2].split(maxsplit=4)[:4]
             except (FileNotFoundError, ProcessLookupError):
                 continue
             if state not in "ZX":

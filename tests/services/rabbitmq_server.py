@@ -119,9 +119,7 @@ class RabbitMQ(Service):
         definitions, nothing = self.folder / "definitions.json", self.folder / "rabbitmq-env.conf"
         definitions.write_text(json.dumps(self.definitions, indent=2))
         configuration.write_text(
-            CONFIGURATION.format(
-                port=self.port, management_port=self.management_port, definitions=definitions
-            )
+            CONFIGURATION.format(port=self.port, management_port=self.management_port, definitions=definitions)
         )
         plugins.write_text("[rabbitmq_management].\n")
         nothing.touch()

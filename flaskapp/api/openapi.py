@@ -1,0 +1,146 @@
+"""The API's own description, OpenAPI 3.1. A test keeps it equal to the routes, another its answers to its shapes.
+
+A new endpoint adds its path to PATHS and its shapes to SCHEMAS.
+"""
+
+from typing import Any
+
+from flask import Response
+
+from flaskapp.api.blueprint import answer, api
+from flaskapp.api.schemas import SCHEMAS, ref
+from flaskapp.jobs.models import JobState
+
+PROBLEM = {"description": "Refused", "content": {"application/problem+json": {"schema": ref("Problem")}}}
+
+
+def json_body(schema: str) -> dict[str, Any]:
+    return {"required": True, "content": {"application/json": {"schema": ref(schema)}}}
+
+
+def gives(schema: str, description: str) -> dict[str, Any]:
+    return {"description": description, "content": {"application/json": {"schema": ref(schema)}}}
+
+
+def operation(summary: str, answers: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """One method of one path; every one may also answer with a problem."""
+    return {"summary": summary, "responses": {**answers, "default": PROBLEM}, **more}
+
+
+def query(name: str, schema: dict[str, Any], description: str) -> dict[str, Any]:
+    return {"name": name, "in": "query", "required": False, "schema": schema, "description": description}
+
+
+def in_path(name: str, description: str) -> dict[str, Any]:
+    return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}, "description": description}
+
+
+IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+    "description": "The same key with the same body gives the same answer for 24 hours; with another body, 422.",
+}
+_JOB_ID = in_path("job_id", "The job's id.")
+_QUEUE = in_path("name", "The queue's name.")
+_ONE_OF_THE_STATES = {"type": "string", "enum": [state.value for state in JobState]}
+
+PATHS: dict[str, dict[str, Any]] = {
+    "/jobs": {
+        "post": operation(
+            "Submit one job",
+            {"202": gives("Job", "Accepted"), "200": gives("Job", "The live job that holds this unique_key")},
+            parameters=[IDEMPOTENCY_KEY],
+            requestBody=json_body("NewJob"),
+        ),
+        "get": operation(
+            "List jobs, newest first",
+            {"200": gives("Jobs", "One page; pass `next` as `cursor` for older ones")},
+            parameters=[
+                query("state", _ONE_OF_THE_STATES, "Only jobs in this state; may be repeated."),
+                query("task", {"type": "string"}, "Only jobs of this task."),
+                query("queue", {"type": "string"}, "Only jobs of this queue."),
+                query("q", {"type": "string"}, "Part of the task or error message, or how the id begins."),
+                query("limit", {"type": "integer", "minimum": 1, "maximum": 200, "default": 50}, "Jobs in a page."),
+                query("cursor", {"type": "string"}, "`next` of the page before."),
+            ],
+        ),
+    },
+    "/jobs/bulk": {
+        "post": operation(
+            "Submit up to 1,000 jobs, all or none",
+            {"202": gives("JobIds", "Accepted; the ids in the order of the jobs")},
+            parameters=[IDEMPOTENCY_KEY],
+            requestBody=json_body("NewJobs"),
+        )
+    },
+    "/jobs/{job_id}": {"get": operation("Show one job", {"200": gives("Job", "The job")}, parameters=[_JOB_ID])},
+    "/jobs/{job_id}/cancel": {
+        "post": operation(
+            "Cancel a job that is not final; 409 names the state that forbids it",
+            {"202": gives("Job", "Cancelled; a running attempt is stopped soon")},
+            parameters=[_JOB_ID, IDEMPOTENCY_KEY],
+        )
+    },
+    "/jobs/{job_id}/run-again": {
+        "post": operation(
+            "Run a failed or cancelled job again; 409 names the state that forbids it",
+            {"202": gives("Job", "Waiting again")},
+            parameters=[_JOB_ID, IDEMPOTENCY_KEY],
+        )
+    },
+    "/stats": {"get": operation("Counts by state and the conservation check", {"200": gives("Stats", "Now")})},
+    "/queues": {"get": operation("How much stands in each queue", {"200": gives("Queues", "All queues")})},
+    "/queues/{name}/pause": {
+        "post": operation(
+            "Start no more jobs of a queue (operator)",
+            {"200": gives("Queue", "Paused")},
+            parameters=[_QUEUE, IDEMPOTENCY_KEY],
+        )
+    },
+    "/queues/{name}/resume": {
+        "post": operation(
+            "Start jobs of a queue again (operator)",
+            {"200": gives("Queue", "Running")},
+            parameters=[_QUEUE, IDEMPOTENCY_KEY],
+        )
+    },
+    "/schedules": {"get": operation("Each rhythm and its due times", {"200": gives("Schedules", "All schedules")})},
+    "/workers": {"get": operation("The live worker and beat processes", {"200": gives("Workers", "All live ones")})},
+    "/openapi.json": {
+        "get": operation(
+            "This document",
+            {"200": {"description": "OpenAPI 3.1", "content": {"application/json": {"schema": {"type": "object"}}}}},
+        )
+    },
+}
+
+
+@api.get("/openapi.json")
+def openapi_document() -> Response:
+    return answer(document())
+
+
+def document() -> dict[str, Any]:
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Offload",
+            "version": "1",
+            "description": "Jobs that are too slow for a web request. Every refusal is application/problem+json.",
+        },
+        "servers": [{"url": "/api/v1"}],
+        "security": [{"bearer": []}],
+        "paths": PATHS,
+        "components": {
+            "schemas": SCHEMAS,
+            "securitySchemes": {
+                "bearer": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "`flask users token NAME` or the account page makes a token.",
+                }
+            },
+        },
+    }

@@ -1,0 +1,63 @@
+"""Uploads over HTTP: the same verbs as the page."""
+
+from flask import Response, request, url_for
+from flask_login import current_user
+from kombu.utils.json import loads
+from werkzeug.exceptions import NotFound
+
+from flaskapp.accounts.audit import write_audit
+from flaskapp.api.blueprint import answer, api
+from flaskapp.api.keys import once
+from flaskapp.errors import BadArguments
+from flaskapp.extensions import db
+from flaskapp.jobs import queries
+from flaskapp.uploads import actions, receiving
+from flaskapp.uploads.models import Upload
+from flaskapp.uploads.refusals import UnreadableTable
+
+
+@api.post("/uploads")
+def upload_table() -> Response:
+    """multipart/form-data with one field `file`; streamed to storage, answered before it is loaded."""
+    sent = request.files.get("file")
+    incoming = receiving.received()
+
+    def act() -> Response:
+        try:
+            upload = actions.accept(db.session(), incoming, sent.filename if sent else None, current_user.name)
+        except UnreadableTable as refusal:
+            raise BadArguments(str(refusal)) from refusal
+        write_audit(db.session(), "upload", upload.id, upload.name)
+        return answer(_shape(upload), 202, url_for("api.show_upload", upload_id=upload.id))
+
+    fingerprint = f"{sent.filename if sent else ''} {incoming.digest if incoming else ''}"
+    try:
+        return once(fingerprint.encode(), act)
+    except Exception:
+        if incoming is not None:
+            actions.undo(incoming)
+        raise
+
+
+@api.get("/uploads/<upload_id>")
+def show_upload(upload_id: str) -> Response:
+    owner = None if current_user.sees_all else current_user.name
+    upload = actions.upload_by_id(db.session(), upload_id, owner)
+    if upload is None:
+        raise NotFound
+    return answer(_shape(upload))
+
+
+def _shape(upload: Upload) -> dict[str, object]:
+    job = queries.job_by_id(db.session(), upload.job_id)
+    return {
+        "id": upload.id,
+        "job_id": upload.job_id,
+        "name": upload.name,
+        "size": upload.size,
+        "state": job.state if job is not None else "pruned",
+        "table": upload.table_name,
+        "rows": upload.rows,
+        "bad_rows": upload.bad_rows,
+        "report": loads(upload.report) if upload.report else None,
+    }

@@ -1,0 +1,101 @@
+"""From committed rows to messages: take a batch, publish with no transaction open, mark what was confirmed.
+
+If we die anywhere here the rows are still waiting and their reservation runs out: they are sent again, and a
+duplicate is harmless. A relay runs in every process that commits jobs (woken by the nudge) and in beat.
+"""
+
+import logging
+import os
+import threading
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+from flaskapp.broker.publisher import Publisher
+from flaskapp.errors import NotConfirmed
+from flaskapp.extensions import control_engine
+from flaskapp.jobs import lifecycle
+
+logger = logging.getLogger(__name__)
+
+BATCH = 500
+#: Longer than any publish may take: after this another relay may send the batch again.
+SENDING_SECONDS = 30
+#: How long the jobs of a refused batch rest before they are tried again.
+REST_SECONDS = 1
+_LONGEST_PAUSE = 5.0
+
+
+def send_due(engine: Engine, publisher: Publisher, limit: int = BATCH) -> int:
+    """Send up to `limit` due jobs; answers how many were taken. Raises NotConfirmed when the broker is away."""
+    sender = str(uuid4())
+    with Session(engine, expire_on_commit=False) as session, session.begin():
+        batch = lifecycle.take_to_send(session, sender, limit, SENDING_SECONDS)
+    if not batch:
+        return 0
+    confirmed: set[str] = set()
+    try:
+        confirmed = publisher.publish(batch)
+    finally:
+        unsent = [job.id for job in batch if job.id not in confirmed]
+        with Session(engine) as session, session.begin():
+            lifecycle.mark_queued(session, sender, sorted(confirmed))
+            if unsent:
+                lifecycle.release_unsent(session, sender, unsent, REST_SECONDS)
+    return len(batch)
+
+
+class Relay:
+    """A background thread that empties the outbox: when nudged, and every `poll_seconds` if that is set.
+
+    It starts with the first nudge of each process (a fork leaves its parent's thread behind) and rests, longer
+    each time up to five seconds, while the broker or the database is away.
+    """
+
+    def __init__(self, database_url: Any, broker_url: str, poll_seconds: float | None = None) -> None:
+        self._database_url = database_url
+        self._broker_url = broker_url
+        self._poll_seconds = poll_seconds
+        self._wake = threading.Event()
+        self._lock = threading.Lock()
+        self._owner_pid = 0
+        self._stopping = False
+        self._thread: threading.Thread | None = None
+
+    def nudge(self) -> None:
+        """Say that jobs were committed; returns at once."""
+        with self._lock:
+            if self._owner_pid != os.getpid():
+                self._owner_pid = os.getpid()
+                self._wake = threading.Event()
+                self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
+                self._thread.start()
+        self._wake.set()
+
+    start = nudge
+
+    def stop(self, seconds: float = 2) -> None:
+        self._stopping = True
+        self._wake.set()
+        if self._thread is not None and self._owner_pid == os.getpid():
+            self._thread.join(seconds)
+
+    def _run(self) -> None:
+        engine = control_engine(self._database_url)
+        publisher = Publisher(self._broker_url)
+        pause = 0.0
+        while not self._stopping:
+            self._wake.wait(pause or self._poll_seconds)
+            self._wake.clear()
+            try:
+                while send_due(engine, publisher) and not self._stopping:
+                    pass
+                pause = 0.0
+            except (NotConfirmed, DBAPIError) as trouble:
+                pause = min(max(2 * pause, 0.5), _LONGEST_PAUSE)
+                logger.warning("The outbox rests for %.1f s: %s", pause, trouble)
+        publisher.close()
+        engine.dispose()

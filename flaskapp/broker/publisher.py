@@ -1,0 +1,173 @@
+"""Sending jobs to the broker: persistent, mandatory, confirmed, in bounded time.
+
+`publish` answers which messages the broker has taken over; for the others nothing is known, and they will be
+sent again. A duplicate is harmless: the claim refuses it.
+"""
+
+import logging
+import socket
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from kombu import Connection, Producer
+from kombu.transport.virtual import Channel as VirtualChannel
+from kombu.utils.json import dumps, loads
+
+from flaskapp.broker import topology, transports
+from flaskapp.errors import NotConfirmed
+from flaskapp.jobs.models import Job
+
+logger = logging.getLogger(__name__)
+
+#: The header that carries the number of the sending; only our own messages have it.
+SEND_HEADER = "offload_send"
+CONFIRM_SECONDS = 5
+
+
+class Publisher:
+    """One connection that publishes; reopened after any trouble. For one thread."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._connection: Connection | None = None
+        self._producer: Producer | None = None
+        self._confirms: Confirms | None = None
+        self._declared: set[str] = set()
+
+    def publish(self, jobs: Sequence[Job]) -> set[str]:
+        """Send them all and answer the ids that the broker confirmed; raises NotConfirmed if it is away."""
+        try:
+            return self._publish(jobs)
+        except self._troubles() as trouble:
+            self.close()
+            raise NotConfirmed(
+                f"The broker did not take {len(jobs)} message(s): {trouble or type(trouble).__name__}. "
+                "They stay waiting and will be sent again."
+            ) from trouble
+
+    def close(self) -> None:
+        """Drop the connection without waiting for a broker that may be frozen."""
+        if self._connection is not None:
+            self._connection.collect(socket_timeout=2)
+        self._connection = self._producer = self._confirms = None
+        self._declared.clear()
+
+    def _publish(self, jobs: Sequence[Job]) -> set[str]:
+        producer = self._open()
+        if self._confirms is None:
+            return {job.id for job in jobs if self._send(producer, job)}
+        for job in jobs:
+            self._confirms.expect(job.id)
+            self._send(producer, job)
+        return self._confirms.wait(CONFIRM_SECONDS)
+
+    def _open(self) -> Producer:
+        if self._producer is None:
+            self._connection = transports.connection(self.url)
+            self._connection.ensure_connection(max_retries=0, timeout=transports.CONNECT_SECONDS)
+            channel = self._connection.default_channel
+            for queue in (*topology.WORK_QUEUES, topology.DEAD_QUEUE):
+                queue(channel).declare()
+            self._producer = Producer(channel, exchange=topology.EXCHANGE, auto_declare=False)
+            self._confirms = None if isinstance(channel, VirtualChannel) else Confirms(self._connection, channel)
+        return self._producer
+
+    def _send(self, producer: Producer, job: Job) -> bool:
+        producer.publish(
+            f"[{job.args}, {job.kwargs}, {embed(job)}]",
+            routing_key=job.queue,
+            content_type="application/json",
+            content_encoding="utf-8",
+            headers=headers(job),
+            correlation_id=job.id,
+            delivery_mode=2,
+            mandatory=True,
+            retry=False,
+        )
+        return True
+
+    def _troubles(self) -> tuple[type[BaseException], ...]:
+        known: tuple[type[BaseException], ...] = (OSError, socket.timeout)
+        if self._connection is not None:
+            known += self._connection.connection_errors + self._connection.channel_errors
+        return known
+
+
+class Confirms:
+    """Counts a RabbitMQ channel's confirms and returns: many messages travel at once, none is believed too early."""
+
+    def __init__(self, connection: Connection, channel: Any) -> None:
+        self._connection = connection
+        self._pending: dict[int, str] = {}
+        self._confirmed: set[str] = set()
+        self._returned: set[str] = set()
+        self._number = 0
+        channel.confirm_select()
+        channel.events["basic_ack"].add(self._on_ack)
+        channel.events["basic_nack"].add(self._on_nack)
+        # RabbitMQ confirms a message that no queue wants; `mandatory` makes it come back first.
+        channel.events["basic_return"].add(self._on_return)
+
+    def expect(self, job_id: str) -> None:
+        self._number += 1
+        self._pending[self._number] = job_id
+
+    def wait(self, seconds: float) -> set[str]:
+        """The ids confirmed within `seconds`; raises TimeoutError when the broker leaves any open."""
+        deadline = time.monotonic() + seconds
+        while self._pending:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError(f"no confirm for {len(self._pending)} message(s) within {seconds} s")
+            self._connection.drain_events(timeout=left)
+        confirmed, self._confirmed = self._confirmed - self._returned, set()
+        self._returned = set()
+        return confirmed
+
+    def _on_ack(self, delivery_tag: int, multiple: bool) -> None:
+        self._confirmed.update(self._take(delivery_tag, multiple))
+
+    def _on_nack(self, delivery_tag: int, multiple: bool = False, *_: object) -> None:
+        refused = self._take(delivery_tag, multiple)
+        logger.warning("The broker refused %d message(s); they stay waiting and will be sent again", len(refused))
+
+    def _on_return(self, _why: Exception, _exchange: str, routing_key: str, message: Any) -> None:
+        self._returned.add(message.properties["correlation_id"])
+        logger.error("No queue accepts routing key %r; load rabbitmq/definitions.json or correct it", routing_key)
+
+    def _take(self, delivery_tag: int, multiple: bool) -> list[str]:
+        tags = [tag for tag in self._pending if tag <= delivery_tag] if multiple else [delivery_tag]
+        return [self._pending.pop(tag) for tag in tags if tag in self._pending]
+
+
+def headers(job: Job) -> dict[str, Any]:
+    """Celery's message protocol 2 (docs.celeryq.dev, "Message Protocol"); due times and expiry stay in SQL."""
+    return {
+        "lang": "py",
+        "task": job.task,
+        "id": job.id,
+        "shadow": None,
+        "eta": None,
+        "expires": None,
+        "group": job.group_id,
+        "group_index": None,
+        "retries": job.retries,
+        "timelimit": [job.time_limit, job.soft_time_limit],
+        "root_id": job.root_id or job.id,
+        "parent_id": job.parent_id,
+        "argsrepr": "",
+        "kwargsrepr": "",
+        "origin": "offload",
+        "ignore_result": False,
+        "replaced_task_nesting": 0,
+        "stamped_headers": None,
+        "stamps": {},
+        **loads(job.options).get("headers", {}),
+        SEND_HEADER: job.sends,
+    }
+
+
+def embed(job: Job) -> str:
+    nothing = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+    return str(dumps({**nothing, **loads(job.options).get("embed", {})}))

@@ -1,0 +1,23 @@
+"""What stands at the broker: one topic exchange, the queues, and where dead letters go.
+
+Declared by every worker and relay, so an empty broker needs no preparation; rabbitmq/definitions.json says the
+same and a test keeps the two equal. What may change later (limits) is a policy there, never an argument here.
+"""
+
+from kombu import Exchange, Queue
+
+from flaskapp.jobs.models import QUEUES
+
+#: A topic exchange, because a quorum queue on a direct one makes Celery hold ETAs in worker memory.
+EXCHANGE = Exchange("offload", type="topic", durable=True)
+DEAD_EXCHANGE = Exchange("offload.dead", type="fanout", durable=True)
+
+
+def queue(name: str) -> Queue:
+    """A durable, replicated queue whose rejected messages go to the dead-letter queue."""
+    arguments = {"x-queue-type": "quorum", "x-dead-letter-exchange": DEAD_EXCHANGE.name}
+    return Queue(name, EXCHANGE, routing_key=name, durable=True, queue_arguments=arguments)
+
+
+WORK_QUEUES = [queue(name) for name in QUEUES]
+DEAD_QUEUE = Queue("offload.dead", DEAD_EXCHANGE, durable=True, queue_arguments={"x-queue-type": "quorum"})

@@ -1,0 +1,139 @@
+"""Settings from the environment, checked once at start.
+
+Every setting has a default that works on a fresh machine. A value that cannot work raises BadSetting with a
+sentence that names the variable and shows a good value. Nothing else in the application reads them.
+"""
+
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from flaskapp.errors import BadSetting
+
+DATABASES = {"sqlite", "postgresql", "mariadb", "mysql"}
+BROKERS = {"folder", "amqp", "amqps", "redis", "rediss", "sqs", "zookeeper", "memory"}
+MAILERS = {"smtp", "smtps", "file"}
+
+
+@dataclass(frozen=True)
+class Settings:
+    #: Where SQLite, uploads, the embedded broker and the secret key live.
+    instance_path: Path
+    database_url: URL
+    broker_url: str
+    #: A Celery result backend URL for payloads; empty means the job table.
+    result_backend: str
+    storage_url: str
+    mail_url: str
+    secret_key: str
+    rabbitmq_management_url: str
+    admin_password: str
+    #: How long a worker's lease outlives its last heartbeat.
+    lease_seconds: float
+    #: How long running jobs may go on after TERM before they are put back.
+    stop_seconds: float
+    keep_succeeded_days: float
+    keep_failed_days: float
+    #: How many reverse proxies in front of the web process may be believed.
+    trusted_proxies: int
+    #: The largest upload that is accepted.
+    max_upload_bytes: int
+
+
+def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
+    """Read and check every setting; raises BadSetting for the first one that cannot work."""
+    env = os.environ if environment is None else environment
+    instance = _writable_folder(env.get("INSTANCE_PATH") or "instance")
+    return Settings(
+        instance_path=instance,
+        database_url=_database_url(env.get("DATABASE_URL"), instance),
+        broker_url=_url("BROKER_URL", env.get("BROKER_URL") or f"folder://{instance}/broker", BROKERS),
+        result_backend=env.get("RESULT_BACKEND", ""),
+        storage_url=_url("STORAGE_URL", env.get("STORAGE_URL") or f"file://{instance}/uploads", {"file"}),
+        mail_url=_url("MAIL_URL", env.get("MAIL_URL") or f"file://{instance}/mail", MAILERS),
+        secret_key=env.get("SECRET_KEY") or _kept_secret(instance / "secret_key"),
+        rabbitmq_management_url=env.get("RABBITMQ_MANAGEMENT_URL", ""),
+        admin_password=env.get("ADMIN_PASSWORD", ""),
+        lease_seconds=_number("LEASE_SECONDS", env, 30, least=2),
+        stop_seconds=_number("STOP_SECONDS", env, 30, least=0),
+        keep_succeeded_days=_number("KEEP_SUCCEEDED_DAYS", env, 7, least=0),
+        keep_failed_days=_number("KEEP_FAILED_DAYS", env, 90, least=0),
+        trusted_proxies=int(_number("TRUSTED_PROXIES", env, 0, least=0)),
+        max_upload_bytes=int(_number("MAX_UPLOAD_BYTES", env, 1_000_000_000, least=1)),
+    )
+
+
+def _writable_folder(name: str) -> Path:
+    folder = Path(name).resolve()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise BadSetting(
+            f"INSTANCE_PATH {folder} cannot be created ({problem.strerror}). "
+            "Name a folder you may write to, e.g. INSTANCE_PATH=./instance."
+        ) from problem
+    if not os.access(folder, os.W_OK):
+        raise BadSetting(
+            f"INSTANCE_PATH {folder} is not writable. "
+            "Make it yours (chown) or name another, e.g. INSTANCE_PATH=./instance."
+        )
+    return folder
+
+
+def _database_url(text: str | None, instance: Path) -> URL:
+    if not text:
+        # Built, not written: the path part of a URL is percent-decoded (FACTS: SQLAlchemy 2.1).
+        return URL.create("sqlite", database=str(instance / "offload.sqlite3"))
+    try:
+        url = make_url(text)
+    except ArgumentError as problem:
+        raise BadSetting(
+            "DATABASE_URL cannot be read as a URL. Write e.g. postgresql://user@localhost:5432/offload."
+        ) from problem
+    if url.get_backend_name() not in DATABASES:
+        raise BadSetting(
+            f"DATABASE_URL begins with {url.drivername}://, which is not supported. Write sqlite:///file, "
+            "postgresql://user@localhost:5432/offload or mariadb+pymysql://user@localhost:3306/offload."
+        )
+    if url.drivername in ("mysql", "mariadb"):
+        return url.set(drivername=f"{url.drivername}+pymysql")
+    return url
+
+
+def _url(name: str, value: str, schemes: set[str]) -> str:
+    scheme = urlsplit(value).scheme
+    if scheme not in schemes:
+        raise BadSetting(
+            f"{name} begins with {scheme or value[:20]!r}, which is not supported. "
+            f"It must begin with one of: {', '.join(f'{known}://' for known in sorted(schemes))}."
+        )
+    return value
+
+
+def _number(name: str, env: Mapping[str, str], default: float, least: float) -> float:
+    text = env.get(name) or str(default)
+    try:
+        value = float(text)
+    except ValueError as problem:
+        raise BadSetting(f"{name} is {text!r}, not a number. Write e.g. {name}={default}.") from problem
+    if not least <= value < float("inf"):
+        raise BadSetting(f"{name} is {text}; it must be at least {least}. Write e.g. {name}={default}.")
+    return value
+
+
+def _kept_secret(path: Path) -> str:
+    """The key made on the first start; several processes may start at once, the first one's key wins."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return path.read_text()
+    with os.fdopen(descriptor, "w") as file:
+        key = secrets.token_hex(32)
+        file.write(key)
+    return key

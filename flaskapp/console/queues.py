@@ -1,0 +1,31 @@
+"""The page of queues: what stands in each, and since when. The numbers come from SQL, not from the broker."""
+
+from flask import current_app, render_template, request
+from flask.typing import ResponseReturnValue
+
+from flaskapp.console import charts, live
+from flaskapp.console.blueprint import console
+from flaskapp.console.remember import remembered
+from flaskapp.jobs import queries
+
+
+@console.get("/queues")
+def queues() -> ResponseReturnValue:
+    if request.args.get("part") == "list":
+        return live.fragment(lambda: render_template("console/_queues.html", **_listed()))
+    return render_template("console/queues.html", **_listed())
+
+
+def _listed() -> dict[str, object]:
+    depths = remembered(queries.queue_depths, _declared())
+    bars = {
+        depth.name: charts.stacked_bar({"waiting": depth.waiting, "queued": depth.queued, "running": depth.running})
+        for depth in depths
+    }
+    return {"depths": depths, "bars": bars}
+
+
+def _declared() -> tuple[str, ...]:
+    """The queues that the application declares, so that an empty one is shown as empty."""
+    celery = current_app.extensions.get("celery")
+    return tuple(sorted(queue.name for queue in (celery.conf.task_queues or ()))) if celery else ()

@@ -1,0 +1,63 @@
+"""What a person would call a job, and how its result is shown.
+
+A subject registers both for its tasks when it is initialised:
+`app.extensions["job_titles"]["uploads.load"] = title_of_upload` answers a text for a Job, and
+`app.extensions["job_results"]["uploads.load"] = show_profile` answers the rendered HTML for a succeeded Job.
+"""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from flask import Flask, current_app
+from markupsafe import Markup
+
+from flaskapp.jobs.models import Job
+
+Title = Callable[[Job], str]
+Result = Callable[[Job], str]
+
+
+def init_app(app: Flask) -> None:
+    app.extensions.setdefault("job_titles", {})
+    app.extensions.setdefault("job_results", {})
+    app.jinja_env.filters.update(title_of=title_of, pretty_json=pretty_json)
+
+
+def title_of(job: Job) -> str:
+    titles: dict[str, Title] = current_app.extensions["job_titles"]
+    if job.task in titles and (title := titles[job.task](job)):
+        return title
+    return plain_title(job.task)
+
+
+def plain_title(task: str) -> str:
+    """`reports.build_monthly` is called "Build monthly"."""
+    words = task.rpartition(".")[2].replace("_", " ").strip()
+    return words[:1].upper() + words[1:] or task
+
+
+def result_view(job: Job) -> Markup | None:
+    """The subject's own picture of the result; None leaves it to the general one."""
+    views: dict[str, Result] = current_app.extensions["job_results"]
+    return Markup(views[job.task](job)) if job.task in views else None  # noqa: S704 -- a rendered template
+
+
+def parsed(text: str | None) -> Any:
+    """The JSON value in a column, or the text itself when it is none."""
+    if not text:
+        return None
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+def pretty_json(text: str | None) -> str:
+    """Indented JSON; what cannot be read stays as it is."""
+    if not text:
+        return ""
+    try:
+        return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return text

@@ -1,0 +1,101 @@
+"""The database: one declarative base, one Flask-SQLAlchemy object, and how each engine is tuned.
+
+SQLite is made to behave like the others: a read sees what is committed now, and a unit that writes takes the
+write lock before its first write, waiting for its turn instead of failing half-way.
+"""
+
+import sqlite3
+from typing import Any
+
+from flask_migrate import Migrate
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.engine import URL
+from sqlalchemy.engine.interfaces import DBAPIConnection, ExecutionContext
+from sqlalchemy.orm import DeclarativeBase
+
+#: How long a writer waits for SQLite's one write lock, or for a row lock elsewhere.
+LOCK_SECONDS = 15
+
+
+class Base(DeclarativeBase):
+    """What every model inherits; workers use the models without Flask."""
+
+
+db = SQLAlchemy(metadata=Base.metadata)
+migrate = Migrate()
+
+
+def engine_options(url: URL, statement_seconds: float = 0) -> dict[str, Any]:
+    """Pool and time limits for one engine; `statement_seconds` 0 leaves long statements alone."""
+    match url.get_backend_name():
+        case "sqlite":
+            return {"connect_args": {"timeout": LOCK_SECONDS}, "pool_size": 20, "max_overflow": 60}
+        case "postgresql":
+            limits = f"-c lock_timeout={LOCK_SECONDS}s -c statement_timeout={int(statement_seconds * 1000)}"
+            return {
+                "pool_pre_ping": True,
+                "pool_size": 10,
+                "max_overflow": 30,
+                "connect_args": {"connect_timeout": 5, "options": limits, "tcp_user_timeout": 30_000},
+            }
+        case _:
+            return {
+                "pool_pre_ping": True,
+                "pool_recycle": 3600,
+                "pool_size": 10,
+                "max_overflow": 30,
+                "isolation_level": "READ COMMITTED",
+                "connect_args": {
+                    "connect_timeout": 5,
+                    "read_timeout": statement_seconds or 3600,
+                    "write_timeout": 60,
+                    "init_command": f"SET time_zone='+00:00', innodb_lock_wait_timeout={LOCK_SECONDS}",
+                },
+            }
+
+
+def control_engine(url: URL) -> Engine:
+    """An engine for the job core's own short statements: none may hang for more than 20 seconds."""
+    return tune(create_engine(url, **engine_options(url, statement_seconds=20)))
+
+
+def tune(engine: Engine) -> Engine:
+    """Install what SQLite needs on `engine`; the other databases need nothing."""
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _open_sqlite)
+        event.listen(engine, "before_cursor_execute", _begin_before_first_write)
+    return engine
+
+
+def _open_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    # Python's own implicit BEGIN is a plain one: a read that turns into a write would fail at once.
+    connection.isolation_level = None
+    connection.execute("PRAGMA journal_mode=WAL")
+    # FULL: a committed job survives the loss of power, not only the loss of the process.
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("PRAGMA foreign_keys=ON")
+
+
+def _begin_before_first_write(
+    connection: Any,
+    cursor: DBAPIConnection,
+    statement: str,
+    parameters: object,
+    context: ExecutionContext | None,
+    executemany: bool,
+) -> None:
+    """Reads outside a write see what is committed now; the first write, or FOR UPDATE, takes the lock."""
+    raw: sqlite3.Connection = cursor.connection
+    if not raw.in_transaction and _takes_the_lock(statement, context):
+        raw.execute("BEGIN IMMEDIATE")
+
+
+def _takes_the_lock(statement: str, context: Any) -> bool:
+    word = statement.lstrip()[:6].upper()
+    if word == "SELECT":
+        compiled = getattr(context, "compiled", None)
+        return getattr(getattr(compiled, "statement", None), "_for_update_arg", None) is not None
+    if word.startswith("WITH"):
+        return context is None or context.compiled is None or context.isinsert or context.isupdate or context.isdelete
+    return word not in ("PRAGMA", "EXPLAI", "VALUES", "VACUUM", "ATTACH", "DETACH")

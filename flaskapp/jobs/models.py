@@ -1,0 +1,236 @@
+"""The memory: one row per job, and the few small tables beside it.
+
+The rows are the truth; brokers and workers are only hints. Invariants stand as CHECK constraints.
+Nothing here knows Flask, Celery or Kombu.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+
+from sqlalchemy import CheckConstraint, Index, String, Text, or_
+from sqlalchemy.dialects import mysql
+from sqlalchemy.orm import Mapped, mapped_column
+
+from flaskapp.extensions import Base
+from flaskapp.jobs.clock import UtcDateTime, now
+
+#: MariaDB's TEXT ends at 65,535 bytes.
+LongText = Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
+#: The queues that every installation has: one per subject, and one for the rest.
+QUEUES = ("default", "uploads", "mail", "query")
+#: Celery's longest id; ids from callers and canvas are kept as they are.
+JobId = String(155)
+
+
+class JobState(StrEnum):
+    #: Committed and ours to send; due at `run_at` (now, later, or after a retry's backoff).
+    WAITING = "waiting"
+    #: The broker confirmed its message.
+    QUEUED = "queued"
+    #: Leased by one worker, which holds its attempt.
+    RUNNING = "running"
+    #: Finished well, once. Deleted by prune.
+    SUCCEEDED = "succeeded"
+    #: Finished with an error; run_again puts it back.
+    FAILED = "failed"
+    #: Stopped by a person, expired, or given up by its own task; run_again puts it back.
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        return self in FINAL_STATES
+
+
+FINAL_STATES = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})
+
+
+class Job(Base):
+    """One request to run a task."""
+
+    __tablename__ = "job"
+
+    #: The Celery task id: UUIDv7 when we make it.
+    id: Mapped[str] = mapped_column(JobId, primary_key=True)
+    task: Mapped[str] = mapped_column(String(255))
+    queue: Mapped[str] = mapped_column(String(64))
+    state: Mapped[str] = mapped_column(String(9), default=JobState.WAITING)
+    #: Higher goes first.
+    priority: Mapped[int] = mapped_column(default=0)
+    #: The name of the account that asked for it; empty for schedules and foreign messages.
+    owner: Mapped[str | None] = mapped_column(String(80))
+
+    #: JSON as it travels in the message.
+    args: Mapped[str] = mapped_column(LongText, default="[]")
+    kwargs: Mapped[str] = mapped_column(LongText, default="{}")
+    #: JSON: what else Celery's message carries (`headers` and `embed`: links, chain, chord).
+    options: Mapped[str] = mapped_column(LongText, default="{}")
+
+    #: When it is due; for a scheduled job its nominal time.
+    run_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now())
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now())
+    #: When the broker's confirm arrived; empty while the job is ours to send.
+    queued_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    #: After this time a worker cancels it instead of running it.
+    expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+    #: While a relay is sending it, who and until when nobody else may.
+    sender: Mapped[str | None] = mapped_column(String(36))
+    sending_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    #: How often it was sent; each message carries its number, and claim compares it.
+    sends: Mapped[int] = mapped_column(default=0)
+
+    #: How often it was claimed: the number that fences.
+    attempt: Mapped[int] = mapped_column(default=0)
+    #: What `max_retries` limits.
+    retries: Mapped[int] = mapped_column(default=0)
+    #: Lost pool children and dead leases; three park the job as failed.
+    crashes: Mapped[int] = mapped_column(default=0)
+    #: The caller's own limit; empty leaves it to the task.
+    max_retries: Mapped[int | None]
+    #: Seconds; empty leaves it to the task.
+    time_limit: Mapped[float | None]
+    soft_time_limit: Mapped[float | None]
+    #: Keep no value.
+    ignore_result: Mapped[bool] = mapped_column(default=False)
+    #: Who holds the lease: the id of a row in `worker`.
+    worker: Mapped[str | None] = mapped_column(String(255))
+
+    #: JSON; empty also when the task returned nothing to keep.
+    result: Mapped[str | None] = mapped_column(LongText)
+    error_type: Mapped[str | None] = mapped_column(String(255))
+    error_message: Mapped[str | None] = mapped_column(LongText)
+    error_traceback: Mapped[str | None] = mapped_column(LongText)
+    #: JSON: the exception's module and arguments, so that AsyncResult.get can raise it again.
+    error_data: Mapped[str | None] = mapped_column(LongText)
+
+    unique_key: Mapped[str | None] = mapped_column(String(255))
+    #: The unique key while the job is not final; MariaDB has no partial index.
+    live_key: Mapped[str | None] = mapped_column(String(255), unique=True)
+    #: The schedule that asked for it.
+    schedule: Mapped[str | None] = mapped_column(String(255))
+    root_id: Mapped[str | None] = mapped_column(JobId)
+    parent_id: Mapped[str | None] = mapped_column(JobId)
+    group_id: Mapped[str | None] = mapped_column(JobId)
+
+    @property
+    def is_final(self) -> bool:
+        return JobState(self.state).is_final
+
+
+_final = Job.state.in_(sorted(FINAL_STATES))
+Job.__table__.append_constraint(  # type: ignore[attr-defined]
+    CheckConstraint(Job.state.in_(list(JobState)), name="job_state_is_known")
+)
+Job.__table__.append_constraint(  # type: ignore[attr-defined]
+    CheckConstraint(
+        or_(_final & Job.finished_at.is_not(None), ~_final & Job.finished_at.is_(None)),
+        name="job_final_means_finished",
+    )
+)
+Job.__table__.append_constraint(  # type: ignore[attr-defined]
+    CheckConstraint(
+        or_(Job.state != JobState.RUNNING, Job.worker.is_not(None) & (Job.attempt > 0)),
+        name="job_running_means_leased",
+    )
+)
+Index("job_due", Job.state, Job.run_at)
+Index("job_pages", Job.created_at, Job.id)
+Index("job_pages_by_state", Job.state, Job.created_at, Job.id)
+Index("job_pages_by_task", Job.task, Job.created_at, Job.id)
+Index("job_pages_by_queue", Job.queue, Job.created_at, Job.id)
+Index("job_pages_by_owner", Job.owner, Job.created_at, Job.id)
+Index("job_prunable", Job.state, Job.finished_at)
+Index("job_children", Job.parent_id)
+
+
+class Attempt(Base):
+    """An attempt that a later one replaced; the last attempt of a job stands in its own row."""
+
+    __tablename__ = "attempt"
+
+    job_id: Mapped[str] = mapped_column(JobId, primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    worker: Mapped[str | None] = mapped_column(String(255))
+    started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    finished_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now())
+    #: retried, stopped, crashed, rescued, failed, cancelled: why it was not the last.
+    outcome: Mapped[str] = mapped_column(String(12))
+    error_type: Mapped[str | None] = mapped_column(String(255))
+    error_message: Mapped[str | None] = mapped_column(LongText)
+    error_traceback: Mapped[str | None] = mapped_column(LongText)
+
+
+class Progress(Base):
+    """How far a running job says it is; written on a connection of its own."""
+
+    __tablename__ = "job_progress"
+
+    job_id: Mapped[str] = mapped_column(JobId, primary_key=True)
+    attempt: Mapped[int]
+    current: Mapped[float]
+    total: Mapped[float | None]
+    message: Mapped[str] = mapped_column(String(500), default="")
+    #: What `update_state` set: Celery's state word and JSON.
+    state: Mapped[str | None] = mapped_column(String(50))
+    meta: Mapped[str | None] = mapped_column(LongText)
+    at: Mapped[datetime] = mapped_column(UtcDateTime, default=now())
+
+
+class Tally(Base):
+    """What was accepted and pruned, counted on its own, so that a row deleted by hand raises the alarm."""
+
+    __tablename__ = "job_tally"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    accepted: Mapped[int] = mapped_column(default=0)
+    pruned: Mapped[int] = mapped_column(default=0)
+
+
+class Worker(Base):
+    """One live process of the job core: a worker with its pool, or a beat."""
+
+    __tablename__ = "worker"
+
+    #: NAME@HOST plus a part that is new at every start.
+    id: Mapped[str] = mapped_column(String(255), primary_key=True)
+    #: `worker` or `beat`.
+    kind: Mapped[str] = mapped_column(String(10))
+    host: Mapped[str] = mapped_column(String(255))
+    pid: Mapped[int]
+    queues: Mapped[str] = mapped_column(String(1000), default="")
+    concurrency: Mapped[int] = mapped_column(default=0)
+    started_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now())
+    heartbeat_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now())
+    #: Counts heartbeats, so that a watcher needs no clock to see that they stopped.
+    beats: Mapped[int] = mapped_column(default=0)
+    #: JSON: {job id: attempt} that the worker really holds.
+    holds: Mapped[str] = mapped_column(LongText, default="{}")
+    #: Memory of the process and its pool, in bytes.
+    memory: Mapped[int | None]
+
+
+class Queue(Base):
+    """What is set for a queue; a queue without a row runs without limits."""
+
+    __tablename__ = "queue"
+
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    paused_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class Schedule(Base):
+    """A named rhythm that submits jobs; the entry itself is Python (beat_schedule.py), its memory is here."""
+
+    __tablename__ = "schedule"
+
+    name: Mapped[str] = mapped_column(String(255), primary_key=True)
+    task: Mapped[str] = mapped_column(String(255))
+    #: The rhythm as people read it, e.g. `every 60 s` or `0 3 * * *`.
+    rhythm: Mapped[str] = mapped_column(String(255))
+    #: The newest due time that became a job (or was skipped by policy); beats compare and swap it.
+    last_due_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now())
+    next_due_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    paused_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    last_job_id: Mapped[str | None] = mapped_column(JobId)

@@ -1,0 +1,202 @@
+"""One attempt in a worker's pool: the application context, the trace, and how it is settled.
+
+The context is pushed before Celery's trace begins and popped after everything is settled, so one session spans
+the attempt: the task's own writes, the jobs it submits and its success commit together, or none of them.
+"""
+
+import logging
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+from celery import current_app, signals
+from celery.app.trace import task_has_custom, trace_task
+from celery.exceptions import Ignore, Reject
+from kombu.serialization import loads as loads_message
+from kombu.serialization import prepare_accept_content
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from flaskapp.extensions import db
+from flaskapp.jobs import lifecycle
+from flaskapp.jobs.outcomes import (
+    Claimed,
+    Error,
+    Failed,
+    Ignored,
+    Outcome,
+    RetryLater,
+    Stopped,
+    Succeeded,
+)
+from flaskapp.jobs.retry import backoff_seconds, retry_is_left
+
+logger = logging.getLogger(__name__)
+
+#: Where the parent puts the claim into the request that it hands to the pool.
+CLAIM_KEY = "offload_claim"
+REJECT_REQUEUE_SECONDS = 1.0
+
+_current: ContextVar["RunningAttempt | None"] = ContextVar("attempt", default=None)
+
+
+def current_attempt() -> "RunningAttempt | None":
+    """The attempt that this thread is running, if it is inside one."""
+    return _current.get()
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a pool child tells its parent. An outcome here is still to be recorded; None: it was."""
+
+    outcome: Outcome | None
+    summary: str
+    seconds: float
+
+
+@dataclass
+class RunningAttempt:
+    """What is known about the attempt while it runs, and the only place that settles it in the child."""
+
+    claimed: Claimed
+    #: True if the attempt may leave a success that wrote nothing for its parent to record in a group.
+    may_defer: bool
+    #: Set by send_task when the task sends itself again (retry, replace): new values for its row, and when.
+    again: RetryLater | None = None
+    #: Set by replace(): the job goes on as another task, so what it did so far is kept.
+    replacing: bool = False
+    settled: bool = False
+    #: True once it failed without another try: then errbacks and later chain steps learn of it.
+    ended_for_good: bool = False
+    deferred: Outcome | None = None
+    #: Jobs submitted inside, by id: a success with children is never deferred.
+    submitted: list[str] = field(default_factory=list)
+
+    def succeed(self, result: str | None) -> None:
+        """Commit the task's writes, its children and its success; raises Reject if the attempt was fenced off."""
+        if self.again is not None:
+            # retry(throw=False) and a normal return: Celery runs it again, so what it did so far is kept.
+            return self._commit_with(self.again)
+        outcome = Succeeded(self.claimed, None if self.claimed.ignore_result else result)
+        if self.may_defer and not self.submitted and not db.session().in_transaction():
+            self.deferred, self.settled = outcome, True
+            return None
+        return self._commit_with(outcome)
+
+    def fail(self, error: Error) -> None:
+        """Roll the task's writes back and record its failure, or the retry that the caller's limit still allows."""
+        retries, limit = self.claimed.retries, self.claimed.max_retries
+        if limit is not None and retry_is_left(retries, limit):
+            return self._roll_back_and(
+                RetryLater(self.claimed, error, backoff_seconds(retries), changes={"retries": retries + 1})
+            )
+        self.ended_for_good = True
+        return self._roll_back_and(Failed(self.claimed, error))
+
+    def retry(self, error: Error | None) -> None:
+        """Roll back and record the retry that send_task noted."""
+        again = self.again or RetryLater(self.claimed, error)
+        self._roll_back_and(RetryLater(again.claimed, error, again.delay_seconds, again.run_at, False, again.changes))
+
+    def end(self, trace_exception: BaseException | None) -> None:
+        """Settle what the trace left open: replace, Ignore, Reject."""
+        if self.settled:
+            return
+        if self.replacing:
+            self._commit_with(self.again or RetryLater(self.claimed, None, parked=True))
+        elif self.again is not None:
+            self._roll_back_and(self.again)
+        elif isinstance(trace_exception, Reject):
+            self._reject(trace_exception)
+        elif isinstance(trace_exception, Ignore):
+            self._roll_back_and(Ignored(self.claimed, str(trace_exception)))
+        else:
+            reason = Error(
+                type(trace_exception).__name__, str(trace_exception or "The attempt ended without an outcome.")
+            )
+            self._roll_back_and(Failed(self.claimed, reason))
+
+    def _reject(self, rejected: Reject) -> None:
+        error = Error("Reject", str(rejected.reason or "The task rejected its job."))
+        if rejected.requeue:
+            self._roll_back_and(RetryLater(self.claimed, error, REJECT_REQUEUE_SECONDS))
+        else:
+            self._roll_back_and(Failed(self.claimed, error))
+
+    def _commit_with(self, outcome: Outcome) -> None:
+        session = db.session()
+        # What the task left unflushed is its own: an error here is the task's failure.
+        session.flush()
+        self.settled = True
+        try:
+            held = lifecycle.settle(session, [outcome])
+            session.commit() if held else session.rollback()
+        except OperationalError as lost:
+            return self._look_up(lost)
+        if not held:
+            raise Reject("The lease on this attempt is lost; what it wrote was rolled back.")
+
+    def _look_up(self, lost: OperationalError) -> None:
+        """The commit's answer was lost. All of it is there or nothing: the row tells, and no failure is counted."""
+        db.session.rollback()
+        if lifecycle.still_held(db.session(), self.claimed):
+            logger.warning("job=%s attempt=%s put back: %s", self.claimed.job_id, self.claimed.number, lost)
+            lifecycle.settle(db.session(), [Stopped(self.claimed, "The database went away while it was committing.")])
+        db.session.commit()
+
+    def _roll_back_and(self, outcome: Outcome) -> None:
+        db.session.rollback()
+        lifecycle.settle(db.session(), [outcome])
+        # Errbacks and failed chain steps join this fresh transaction; whoever called commits it.
+        self.settled = True
+
+
+def run(name: str, request: dict[str, Any], body: Any, content_type: str | None, encoding: str | None) -> Report:
+    """The pool's function: one attempt from its claim to its settlement."""
+    app = current_app._get_current_object()
+    task = app.tasks[name]
+    claimed: Claimed = request.pop(CLAIM_KEY)
+    with app.flask_app.app_context():
+        attempt = RunningAttempt(claimed, may_defer=_has_no_hooks(task))
+        token = _current.set(attempt)
+        try:
+            return _trace(attempt, task, request, (body, content_type, encoding))
+        finally:
+            _current.reset(token)
+
+
+def _trace(attempt: RunningAttempt, task: Any, request: dict[str, Any], message: tuple[Any, Any, Any]) -> Report:
+    problem: BaseException | None = None
+    summary, seconds = "", 0.0
+    try:
+        args, kwargs, embed = _load(task.app, *message)
+        # ignore_result is the row's business: told to Celery, it would skip the hooks that settle.
+        request |= {"args": args, "kwargs": kwargs, "is_eager": False, "ignore_result": False, **(embed or {})}
+        traced = trace_task(task, attempt.claimed.job_id, args, kwargs, request, app=task.app)
+        problem = getattr(traced.info, "retval", None)
+        summary, seconds = str(traced.retstr or problem or ""), traced.runtime or 0.0
+    except Reject as rejected:
+        problem, summary = rejected, f"rejected: {rejected.reason}"
+    attempt.end(problem)
+    _commit_rest()
+    return Report(attempt.deferred, summary, seconds)
+
+
+def _load(app: Any, body: Any, content_type: str | None, encoding: str | None) -> Any:
+    if not content_type:
+        return body
+    return loads_message(body, content_type, encoding, accept=prepare_accept_content(app.conf.accept_content))
+
+
+def _commit_rest() -> None:
+    """Commit what the last settlement and the callbacks after it left open."""
+    try:
+        db.session.commit()
+    except DBAPIError:
+        db.session.rollback()
+        raise
+
+
+def _has_no_hooks(task: Any) -> bool:
+    """User callbacks run after settlement; a task that has some is settled in the child."""
+    custom = any(task_has_custom(task, hook) for hook in ("on_success", "after_return"))
+    return not (custom or signals.task_success.receivers or signals.task_postrun.receivers)

@@ -1,0 +1,247 @@
+"""Celery's front door, and the one choke point: `send_task` writes a job row instead of talking to the broker.
+
+`delay`, `apply_async`, canvas, links and schedules all end here. Inside an application context the row joins
+`db.session` and the caller's commit decides; outside one it is committed at once.
+"""
+
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import Any
+
+from celery import Celery, Task
+from celery.utils.functional import maybe_list
+from celery.utils.time import maybe_iso8601, maybe_make_aware
+from flask import Flask, g, has_app_context
+from kombu.utils.json import dumps
+
+from flaskapp.broker import topology, transports
+from flaskapp.broker.outbox import Relay
+from flaskapp.config import Settings
+from flaskapp.errors import BadArguments
+from flaskapp.extensions import db
+from flaskapp.jobs import lifecycle
+from flaskapp.jobs.outcomes import RetryLater, Wish
+from flaskapp.worker.attempt import RunningAttempt, current_attempt
+from flaskapp.worker.steps import Attach, JobCore
+
+_LONGEST_ID = 155
+
+
+class Offload(Celery):
+    """A Celery application whose tasks become rows of the job table."""
+
+    task_cls = "flaskapp.worker.job_task:JobTask"
+    flask_app: Flask
+    settings: Settings
+    relay: Relay
+
+    @cached_property
+    def AsyncResult(self) -> Any:
+        return self.subclass_with_self("flaskapp.worker.result_backend:JobResult")
+
+    def make_relay(self, poll_seconds: float | None = None) -> Relay:
+        return Relay(self.settings.database_url, self.settings.broker_url, poll_seconds)
+
+    def queue_of(self, task: str, options: dict[str, Any]) -> str:
+        """The queue that Celery's routing gives a task."""
+        queue = self.amqp.router.route(dict(options), task).get("queue")
+        return str(getattr(queue, "name", queue) or "default")
+
+    def send_task(
+        self,
+        name: str,
+        args: Any = None,
+        kwargs: Any = None,
+        *,
+        task_id: str | None = None,
+        add_to_parent: bool = True,
+        result_cls: Any = None,
+        **options: Any,
+    ) -> Any:
+        """Write the job's row and answer its AsyncResult.
+
+        Beyond Celery's options: `unique_key` (a live job with the same key is answered instead), `max_attempts`,
+        `owner` (else the running job's, else the signed-in account's). Raises BadArguments for what cannot be a job.
+        """
+        attempt = current_attempt()
+        if attempt is not None and task_id == attempt.claimed.job_id:
+            # retry() and replace(): the running job sends itself again. Noted now, written when it is settled.
+            attempt.again = self._again(attempt, name, args, kwargs, options)
+            return (result_cls or self.AsyncResult)(task_id)
+        wish = self._wish(name, args, kwargs, task_id, options)
+        job_id = self._submit(wish, attempt)
+        result = (result_cls or self.AsyncResult)(job_id)
+        result.ignored = wish.ignore_result
+        if add_to_parent and (parent := self.current_worker_task) is not None:
+            parent.add_trail(result)
+        return result
+
+    def _submit(self, wish: Wish, attempt: RunningAttempt | None) -> str:
+        if not has_app_context():
+            with self.flask_app.app_context():
+                (job_id,) = lifecycle.submit(db.session(), [wish])
+                db.session.commit()
+            self.relay.nudge()
+            return job_id
+        (job_id,) = lifecycle.submit(db.session(), [wish])
+        if attempt is not None:
+            attempt.submitted.append(job_id)
+        db.session().info.setdefault("submitted", []).append(job_id)
+        return job_id
+
+    def _wish(self, name: str, args: Any, kwargs: Any, task_id: str | None, options: dict[str, Any]) -> Wish:
+        if not isinstance(args or (), list | tuple):
+            raise BadArguments(f"The arguments of {name} must be a list, not {type(args).__name__}.")
+        if not isinstance(kwargs or {}, dict):
+            raise BadArguments(f"The keyword arguments of {name} must be a mapping, not {type(kwargs).__name__}.")
+        if task_id is not None and not 0 < len(str(task_id)) <= _LONGEST_ID:
+            raise BadArguments(f"A job id has 1 to {_LONGEST_ID} characters; {str(task_id)[:40]!r}… has more.")
+        task: Task[Any, Any] | None = self.tasks.get(name)
+        options = {**_defaults_of(task), **options}
+        attempts = options.get("max_attempts")
+        parent = current_attempt()
+        request = self.current_worker_task.request if self.current_worker_task else None
+        parent_id = options.get("parent_id") or (request.id if request else None)
+        root_id = options.get("root_id") or (request.root_id or request.id if request else None)
+        return Wish(
+            task=name,
+            args=dumps(list(args or ())),
+            kwargs=dumps(kwargs or {}),
+            queue=self.queue_of(name, {k: options[k] for k in ("queue",) if options.get(k)}),
+            options=_travelling_options(options),
+            job_id=None if task_id is None else str(task_id),
+            priority=int(options.get("priority") or 0),
+            owner=options.get("owner") or (parent.claimed.owner if parent else _signed_in()),
+            run_at=self._moment(options.get("eta")),
+            delay_seconds=_seconds(options.get("countdown")),
+            expires_at=self._moment(options.get("expires")),
+            unique_key=options.get("unique_key"),
+            max_retries=None if attempts is None else int(attempts) - 1,
+            retries=int(options.get("retries") or 0),
+            time_limit=options.get("time_limit"),
+            soft_time_limit=options.get("soft_time_limit"),
+            ignore_result=bool(options.get("ignore_result")),
+            root_id=root_id,
+            parent_id=parent_id,
+            group_id=options.get("group_id"),
+        )
+
+    def _again(self, attempt: RunningAttempt, name: str, args: Any, kwargs: Any, options: dict[str, Any]) -> RetryLater:
+        wish = self._wish(name, args, kwargs, attempt.claimed.job_id, options)
+        changes: dict[str, Any] = {
+            "task": wish.task,
+            "args": wish.args,
+            "kwargs": wish.kwargs,
+            "options": wish.options,
+            "queue": wish.queue,
+            "retries": wish.retries,
+        }
+        if wish.expires_at is not None:
+            changes["expires_at"] = wish.expires_at
+        for limit in ("time_limit", "soft_time_limit"):
+            if options.get(limit) is not None:
+                changes[limit] = options[limit]
+        return RetryLater(attempt.claimed, None, wish.delay_seconds or 0, wish.run_at, changes=changes)
+
+    def _moment(self, when: Any) -> datetime | None:
+        """An eta or expiry as Celery takes it: a datetime, ISO 8601 text, or seconds from now."""
+        if when is None:
+            return None
+        if isinstance(when, int | float):
+            return datetime.now(UTC) + timedelta(seconds=when)
+        try:
+            moment: datetime = maybe_make_aware(maybe_iso8601(when), tz=self.timezone)
+            return moment.astimezone(UTC)
+        except (ValueError, TypeError, AttributeError, OverflowError) as problem:
+            raise BadArguments(f"{when!r} is not a time. Write e.g. 2027-01-31T08:00:00+00:00.") from problem
+
+
+def make_celery(app: Flask) -> Offload:
+    """The Celery application of this Flask application."""
+    settings: Settings = app.config["SETTINGS"]
+    celery = Offload("flaskapp", set_as_current=True)
+    # "Current" is one thread's; `delay()` in a web server's other threads asks for the default.
+    celery.set_default()
+    celery.flask_app = app
+    celery.settings = settings
+    celery.conf.update(
+        broker_url=settings.broker_url,
+        broker_transport_options=transports.options(settings.broker_url),
+        broker_connection_timeout=transports.CONNECT_SECONDS,
+        broker_connection_retry_on_startup=True,
+        broker_pool_acquire_timeout=transports.CONNECT_SECONDS,
+        result_backend="flaskapp.worker.result_backend:JobBackend",
+        # Celery would add its own clean-up entry; jobs are pruned with their results.
+        result_expires=None,
+        task_queues=topology.WORK_QUEUES,
+        task_default_queue="default",
+        task_default_exchange=topology.EXCHANGE.name,
+        task_default_exchange_type=topology.EXCHANGE.type,
+        task_default_routing_key="default",
+        task_serializer="json",
+        result_serializer="json",
+        accept_content=["json"],
+        # The recorder acknowledges, once the claim is committed.
+        task_acks_late=True,
+        worker_prefetch_multiplier=20,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        worker_enable_remote_control=transports.has_remote_control(settings.broker_url),
+        worker_send_task_events=False,
+        beat_scheduler="flaskapp.worker.scheduler:SqlScheduler",
+        beat_max_loop_interval=1,
+        timezone="UTC",
+        task_track_started=False,
+        # How long a result may still arrive from a pool child that is gone.
+        worker_lost_wait=0.5,
+    )
+    celery.steps["worker"].add(JobCore)
+    celery.steps["consumer"].add(Attach)
+    celery.relay = celery.make_relay()
+    return celery
+
+
+def _defaults_of(task: Any) -> dict[str, Any]:
+    """What the task's own class says about how it is sent."""
+    if task is None:
+        return {}
+    return {name: value for name, value in task._get_exec_options().items() if value is not None}
+
+
+def _travelling_options(options: dict[str, Any]) -> str:
+    """What only the message carries: JSON with `headers` and `embed`, each without its empty fields."""
+    stamps = {name: options[name] for name in options.get("stamped_headers") or () if name in options}
+    headers = {
+        "shadow": options.get("shadow"),
+        "group": options.get("group_id"),
+        "group_index": options.get("group_index"),
+        "replaced_task_nesting": options.get("replaced_task_nesting") or None,
+        "stamped_headers": options.get("stamped_headers") or None,
+        "stamps": stamps or None,
+        **(options.get("headers") or {}),
+    }
+    embed = {
+        "callbacks": _signatures(options.get("link")),
+        "errbacks": _signatures(options.get("link_error")),
+        "chain": options.get("chain"),
+        "chord": options.get("chord"),
+    }
+    kept = {"headers": headers, "embed": embed}
+    return str(dumps({part: {k: v for k, v in fields.items() if v is not None} for part, fields in kept.items()}))
+
+
+def _signatures(links: Any) -> list[Any] | None:
+    return maybe_list(links) or None
+
+
+def _seconds(countdown: Any) -> float | None:
+    if countdown is None:
+        return None
+    try:
+        return float(countdown)
+    except (TypeError, ValueError) as problem:
+        raise BadArguments(f"A countdown is a number of seconds, not {countdown!r}.") from problem
+
+
+def _signed_in() -> str | None:
+    """The account that asks, set by flaskapp/accounts on every request."""
+    return g.get("job_owner") if has_app_context() else None

@@ -1,0 +1,77 @@
+"""What must happen every second somewhere: due schedules become jobs, dead leases are rescued, the outbox runs.
+
+A turn is idempotent and any number of processes may take it at once. Beat takes one each second; a worker takes
+one when it sees that no beat does.
+"""
+
+import logging
+import time
+from typing import Any
+
+from sqlalchemy import Engine, delete, select
+from sqlalchemy.orm import Session
+
+from flaskapp.jobs import lifecycle
+from flaskapp.jobs.models import Job, JobState, Worker
+from flaskapp.worker import schedules
+
+logger = logging.getLogger(__name__)
+
+#: A watcher that did not look for so long knows nothing about who lived meanwhile.
+_BLINK_SECONDS = 5.0
+_COMPACT_EVERY = 60.0
+
+
+class Turn:
+    """One process's view of who is alive, and the work of a turn."""
+
+    def __init__(self, app: Any, engine: Engine) -> None:
+        self._app = app
+        self._engine = engine
+        self._lease_seconds: float = app.settings.lease_seconds
+        #: process id → (its beats, since when on our own clock it has not moved)
+        self._seen: dict[str, tuple[int, float]] = {}
+        self._looked_at = 0.0
+        self._compacted_at = 0.0
+
+    def run(self) -> None:
+        """One turn; raises DBAPIError when the database does not answer."""
+        with Session(self._engine) as session:
+            fired = schedules.fire_due(session, self._app)
+            rescued = self._rescue(session)
+            if time.monotonic() - self._compacted_at > _COMPACT_EVERY:
+                lifecycle.compact_tally(session)
+                session.commit()
+                self._compacted_at = time.monotonic()
+        if fired or rescued:
+            self._app.relay.nudge()
+
+    def _rescue(self, session: Session) -> list[str]:
+        silent = self._silent(session)
+        if not silent:
+            session.rollback()
+            return []
+        rescued = lifecycle.rescue(session, silent)
+        session.execute(delete(Worker).where(Worker.id.in_(silent)))
+        session.commit()
+        for process_id in silent:
+            self._seen.pop(process_id, None)
+        if rescued:
+            logger.warning("Rescued %d job(s) of %s", len(rescued), ", ".join(silent))
+        return rescued
+
+    def _silent(self, session: Session) -> list[str]:
+        """Processes whose beats have not moved for a whole lease while we were watching: no clocks are compared."""
+        beats = dict(session.execute(select(Worker.id, Worker.beats)).tuples().all())
+        holders = session.scalars(select(Job.worker).where(Job.state == JobState.RUNNING).distinct())
+        for holder in holders:
+            beats.setdefault(str(holder), -1)
+        moment = time.monotonic()
+        if moment - self._looked_at > _BLINK_SECONDS:
+            self._seen.clear()
+        self._looked_at = moment
+        self._seen = {
+            process_id: (count, moment) if self._seen.get(process_id, (None, 0))[0] != count else self._seen[process_id]
+            for process_id, count in beats.items()
+        }
+        return [process_id for process_id, (_, since) in self._seen.items() if moment - since >= self._lease_seconds]

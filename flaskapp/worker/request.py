@@ -1,0 +1,132 @@
+"""One message in a worker's parent process, from its arrival to the end of its attempt in the pool.
+
+Celery's own request settles through the backend on the event loop; this one only tells the recorder.
+"""
+
+import logging
+import signal
+from typing import Any
+
+from billiard.einfo import ExceptionWithTraceback
+from billiard.exceptions import WorkerLostError
+from celery.worker.request import Request
+from celery.worker.state import task_ready
+from kombu.utils.json import dumps
+from kombu.utils.objects import cached_property
+from sqlalchemy.exc import DBAPIError
+
+from flaskapp.broker.publisher import SEND_HEADER
+from flaskapp.jobs.outcomes import Claimed, Crashed, Error, Failed, Hint, Outcome, Stopped, Wish
+from flaskapp.worker.attempt import CLAIM_KEY, Report, run
+
+logger = logging.getLogger(__name__)
+
+
+class JobRequest(Request):
+    """A message that was offered; once claimed, the attempt it stands for."""
+
+    def __init__(self, message: Any, *, recorder: Any, **options: Any) -> None:
+        super().__init__(message, **options)
+        self.recorder = recorder
+        self.claimed: Claimed | None = None
+        self.finished = False
+        #: Cancelled or rescued while it ran: its row is final or somebody else's, there is nothing to record.
+        self.taken_away = False
+
+    @property
+    def hint(self) -> Hint:
+        send = self.request_dict.get(SEND_HEADER)
+        return Hint(str(self.id), send if isinstance(send, int) else None)
+
+    @cached_property
+    def wish(self) -> Wish:
+        """The row for a message that somebody else sent (a Django site, a Node client)."""
+        headers = self.request_dict
+        _, _, embed = self._payload
+        kept = {name: headers[name] for name in ("group", "group_index", "shadow") if headers.get(name) is not None}
+        return Wish(
+            task=self.type,
+            args=dumps(self.args),
+            kwargs=dumps(self.kwargs),
+            options=dumps({"headers": kept, "embed": {k: v for k, v in (embed or {}).items() if v}}),
+            queue=str(self.delivery_info.get("routing_key") or "default")[:64],
+            job_id=str(self.id)[:155],
+            retries=int(headers.get("retries") or 0),
+            run_at=self.eta,
+            expires_at=self.expires,
+            root_id=self.root_id,
+            parent_id=self.parent_id,
+        )
+
+    def execute_using_pool(self, pool: Any, **_: Any) -> Any:
+        """Hand the claimed attempt to a pool child."""
+        time_limit, soft_time_limit = self.time_limits or (None, None)
+        return pool.apply_async(
+            run,
+            args=(
+                self.type,
+                {**self.request_dict, CLAIM_KEY: self.claimed},
+                self.body,
+                self.content_type,
+                self.content_encoding,
+            ),
+            accept_callback=self.on_accepted,
+            timeout_callback=self.on_timeout,
+            callback=self.on_success,
+            error_callback=self.on_failure,
+            soft_timeout=soft_time_limit or self.task.soft_time_limit,
+            timeout=time_limit or self.task.time_limit,
+            correlation_id=self.id,
+        )
+
+    def on_accepted(self, pid: int, time_accepted: float) -> None:
+        self.worker_pid = pid
+        super().on_accepted(pid, time_accepted)
+
+    def on_success(self, report: Report, **_: Any) -> None:
+        """The child reported: it settled the attempt itself, or leaves it to us."""
+        task_ready(self, successful=True)
+        self._finish(report.outcome, report.seconds)
+        self.send_event("task-succeeded", result=report.summary, runtime=report.seconds)
+
+    def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:
+        """The attempt ended outside the trace: its process is gone, or settling it failed."""
+        task_ready(self)
+        exc = exc_info.exception
+        exc = exc.exc if isinstance(exc, ExceptionWithTraceback) else exc
+        self._finish(self._unsettled(exc, str(exc_info.traceback)))
+        self.send_event("task-failed", exception=repr(exc), traceback=str(exc_info.traceback))
+
+    def on_timeout(self, soft: bool, timeout: float) -> None:
+        if soft:
+            logger.warning("job=%s passed its soft time limit of %s s", self.id, timeout)
+            return
+        task_ready(self)
+        error = Error("TimeLimitExceeded", f"It ran longer than its time limit of {timeout} s and was stopped.")
+        if self.claimed is not None:
+            self._finish(Failed(self.claimed, error))
+
+    def _unsettled(self, exc: BaseException, traceback: str) -> Outcome | None:
+        if self.claimed is None or self.taken_away:
+            return None
+        if isinstance(exc, WorkerLostError | SystemExit | KeyboardInterrupt):
+            if self.recorder.was_killed_by_us(self.worker_pid):
+                return Stopped(self.claimed, "Its process was stopped together with another job's.")
+            return Crashed(self.claimed, Error("WorkerLost", _evidence(exc, self.worker_pid), None))
+        if isinstance(exc, DBAPIError):
+            return Stopped(self.claimed, f"The database went away while it was settled: {exc.orig}")
+        return Failed(self.claimed, Error(type(exc).__name__, str(exc), traceback))
+
+    def _finish(self, outcome: Outcome | None, seconds: float | None = None) -> None:
+        if not self.finished:
+            self.finished = True
+            self.recorder.ended(self, outcome, seconds)
+
+
+def _evidence(exc: BaseException, pid: int | None) -> str:
+    """What is known about the end of process `pid`, as a sentence."""
+    text = str(exc)
+    for number in signal.Signals:
+        if f"signal {int(number)} " in text or f"signal {int(number)}." in text or f"exitcode {-int(number)}" in text:
+            return f"The process {pid} that ran it was ended by {number.name}."
+    return f"The process {pid} that ran it ended: {text or type(exc).__name__}"

@@ -1,0 +1,202 @@
+"""Celery's result backend on the job table: what the trace reports is settled, what AsyncResult asks is read.
+
+Only the attempt that is running may settle; states that `update_state` sets are progress. Celery's six words are
+mapped here and nowhere else.
+"""
+
+import time
+from typing import Any
+
+from celery import states
+from celery.backends.base import BaseBackend
+from celery.exceptions import TaskRevokedError, TimeoutError
+from celery.result import AsyncResult
+from celery.utils.serialization import UnpickleableExceptionWrapper
+from flask import has_app_context
+from kombu.utils.json import dumps, loads
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from flaskapp.errors import UncommittedJobs
+from flaskapp.extensions import db
+from flaskapp.jobs import lifecycle
+from flaskapp.jobs.models import Job, JobState, Progress
+from flaskapp.jobs.outcomes import Error, Wish
+from flaskapp.worker.attempt import RunningAttempt, current_attempt
+from flaskapp.worker.engines import ProcessEngine
+from flaskapp.worker.progress import write_progress
+from flaskapp.worker.sessions import uncommitted_jobs
+
+CELERY_STATES = {
+    JobState.WAITING: states.PENDING,
+    JobState.QUEUED: states.PENDING,
+    JobState.RUNNING: states.STARTED,
+    JobState.SUCCEEDED: states.SUCCESS,
+    JobState.FAILED: states.FAILURE,
+    JobState.CANCELLED: states.REVOKED,
+}
+
+
+class JobBackend(BaseBackend):
+    """The job table as Celery's result backend."""
+
+    persistent = True
+    # Old results are pruned with their jobs; Celery's own clean-up entry is not wanted.
+    supports_autoexpire = True
+
+    def __init__(self, app: Any, **options: Any) -> None:
+        super().__init__(app, **options)
+        self._engine = ProcessEngine(app.settings.database_url)
+
+    # --- what the trace reports ---
+
+    def mark_as_done(
+        self, task_id: str, result: Any, request: Any = None, store_result: bool = True, state: str = states.SUCCESS
+    ) -> None:
+        if (attempt := _running(task_id)) is not None:
+            attempt.succeed(None if result is None else dumps(result))
+
+    def mark_as_failure(
+        self,
+        task_id: str,
+        exc: BaseException,
+        traceback: Any = None,
+        request: Any = None,
+        store_result: bool = True,
+        call_errbacks: bool = True,
+        state: str = states.FAILURE,
+    ) -> None:
+        attempt = _running(task_id)
+        if attempt is None:
+            super().mark_as_failure(task_id, exc, traceback, request, store_result, call_errbacks, state)
+            return
+        if attempt.settled:
+            return
+        attempt.fail(self.error(exc, traceback))
+        if attempt.ended_for_good:
+            super().mark_as_failure(task_id, exc, traceback, request, store_result, call_errbacks, state)
+        db.session.commit()
+
+    def mark_as_retry(
+        self,
+        task_id: str,
+        exc: BaseException,
+        traceback: Any = None,
+        request: Any = None,
+        store_result: bool = True,
+        state: str = states.RETRY,
+    ) -> None:
+        if (attempt := _running(task_id)) is not None:
+            attempt.retry(self.error(exc, traceback) if exc is not None else None)
+            db.session.commit()
+
+    def store_result(
+        self, task_id: str, result: Any, state: str, traceback: Any = None, request: Any = None, **options: Any
+    ) -> Any:
+        """`update_state` becomes progress; a failed step's successors get failed rows that say why."""
+        attempt = current_attempt()
+        if attempt is not None and attempt.claimed.job_id == task_id:
+            if state not in states.READY_STATES and state != states.STARTED:
+                write_progress(attempt.claimed, state=state, meta=result)
+        elif state in states.EXCEPTION_STATES and isinstance(result, BaseException):
+            name = getattr(request, "task", None) or "unknown"
+            lifecycle.submit_failed(db.session(), Wish(task=name, job_id=task_id), self.error(result, traceback))
+        return result
+
+    def error(self, exc: BaseException, traceback: Any = None) -> Error:
+        """An exception as the row keeps it."""
+        name = exc.exc_cls_name if isinstance(exc, UnpickleableExceptionWrapper) else type(exc).__name__
+        data = dumps(self.prepare_exception(exc, "json"))
+        return Error(name, str(exc), str(traceback) if traceback else None, data)
+
+    # --- what AsyncResult asks ---
+
+    def get_task_meta(self, task_id: str, cache: bool = True) -> dict[str, Any]:
+        with Session(self._engine.get()) as session:
+            job = session.get(Job, task_id)
+            progress = session.get(Progress, task_id) if job and job.state == JobState.RUNNING else None
+            children = session.scalars(select(Job.id).where(Job.parent_id == task_id)).all() if job else []
+        if job is None:
+            return {"status": states.PENDING, "result": None, "task_id": task_id}
+        state, result = self._answer(job, progress)
+        return {
+            "task_id": task_id,
+            "status": state,
+            "result": result,
+            "traceback": job.error_traceback,
+            "children": [self.app.AsyncResult(child) for child in children],
+            "date_done": job.finished_at,
+            "name": job.task,
+            "worker": job.worker,
+            "retries": job.retries,
+            "queue": job.queue,
+        }
+
+    def _answer(self, job: Job, progress: Progress | None) -> tuple[str, Any]:
+        match job.state:
+            case JobState.SUCCEEDED:
+                return states.SUCCESS, loads(job.result) if job.result is not None else None
+            case JobState.FAILED:
+                return states.FAILURE, self._exception(job)
+            case JobState.CANCELLED:
+                return states.REVOKED, TaskRevokedError(job.error_message or "cancelled")
+            case JobState.RUNNING if progress is not None and progress.state:
+                return progress.state, loads(progress.meta) if progress.meta else None
+            case JobState.WAITING if job.retries:
+                return states.RETRY, self._exception(job)
+            case _:
+                return CELERY_STATES[JobState(job.state)], None
+
+    def _exception(self, job: Job) -> Any:
+        if job.error_data:
+            return self.exception_to_python(loads(job.error_data))
+        kind = {"exc_type": job.error_type or "Exception", "exc_message": job.error_message or "", "exc_module": None}
+        return self.exception_to_python(kind)
+
+    def wait_for(
+        self,
+        task_id: str,
+        timeout: float | None = None,
+        interval: float = 0.5,
+        no_ack: bool = True,
+        on_interval: Any = None,
+    ) -> dict[str, Any]:
+        """Poll quickly at first, then at `interval`: a fresh result is seen within milliseconds."""
+        self._ensure_not_eager()
+        deadline = None if timeout is None else time.monotonic() + timeout
+        pause = min(0.01, interval)
+        while True:
+            meta = self.get_task_meta(task_id)
+            if meta["status"] in states.READY_STATES:
+                return meta
+            if on_interval:
+                on_interval()
+            if deadline is not None and time.monotonic() + pause > deadline:
+                raise TimeoutError("The operation timed out.")
+            time.sleep(pause)
+            pause = min(pause * 1.5, interval)
+
+    def _forget(self, task_id: str) -> None:
+        """Keep the row (the books must balance), drop its value."""
+        with Session(self._engine.get()) as session, session.begin():
+            if (job := session.get(Job, task_id)) is not None:
+                job.result = None
+
+
+class JobResult(AsyncResult):
+    """AsyncResult on the job table: cancelling goes through SQL, and nobody waits for what is not committed."""
+
+    def get(self, *args: Any, **options: Any) -> Any:
+        if has_app_context() and self.id in uncommitted_jobs():
+            raise UncommittedJobs(f"Job {self.id} is not committed yet; commit the session before waiting for it.")
+        return super().get(*args, **options)
+
+    def revoke(self, *args: Any, **options: Any) -> None:
+        """Cancel it wherever it is: waiting, queued or running."""
+        with Session(self.backend._engine.get()) as session, session.begin():
+            lifecycle.cancel(session, self.id, by="revoke()")
+
+
+def _running(task_id: str) -> RunningAttempt | None:
+    attempt = current_attempt()
+    return attempt if attempt is not None and attempt.claimed.job_id == task_id else None

@@ -1,0 +1,72 @@
+"""What Flask-SQLAlchemy's session does for the job core at each commit.
+
+Before: a commit inside a running attempt is fenced, so a worker thought dead cannot write. After: the outbox is
+nudged. And a request may not end well with submitted jobs that nobody committed.
+"""
+
+from flask import Flask, Response
+from sqlalchemy import event
+from sqlalchemy.orm import Session
+
+from flaskapp.broker.outbox import Relay
+from flaskapp.errors import LeaseLost, UncommittedJobs
+from flaskapp.extensions import db
+from flaskapp.jobs import lifecycle
+from flaskapp.worker.attempt import current_attempt
+
+_SUBMITTED = "submitted"
+
+
+def watch(app: Flask) -> None:
+    """Install the guards; safe to call for several applications of one process."""
+    if not event.contains(db.session, "before_commit", _fence):
+        event.listen(db.session, "before_commit", _fence)
+        event.listen(db.session, "after_commit", _nudge)
+        event.listen(db.session, "after_soft_rollback", _forget)
+    app.after_request(_refuse_uncommitted)
+
+
+def _fence(session: Session) -> None:
+    """A commit inside a task is a checkpoint: allowed only while the attempt is still this worker's."""
+    attempt = current_attempt()
+    if attempt is None or attempt.settled or session.in_nested_transaction():
+        return
+    if not lifecycle.still_held(session, attempt.claimed):
+        raise LeaseLost(
+            f"Attempt {attempt.claimed.number} of job {attempt.claimed.job_id} was cancelled or replaced; "
+            "nothing it writes counts any more."
+        )
+
+
+def _nudge(session: Session) -> None:
+    # A savepoint's release also comes here; only the outermost commit makes rows visible.
+    if session.in_nested_transaction():
+        return
+    if session.info.pop(_SUBMITTED, None):
+        relay().nudge()
+
+
+def _forget(session: Session, previous: object) -> None:
+    if not session.in_nested_transaction():
+        session.info.pop(_SUBMITTED, None)
+
+
+def relay() -> Relay:
+    from flask import current_app
+
+    found: Relay = current_app.extensions["celery"].relay
+    return found
+
+
+def _refuse_uncommitted(response: Response) -> Response:
+    if response.status_code < 400 and (left := uncommitted_jobs()):
+        raise UncommittedJobs(
+            f"The request ended well but {len(left)} submitted job(s) are not committed: {', '.join(left[:5])}. "
+            "Call db.session.commit() in the view."
+        )
+    return response
+
+
+def uncommitted_jobs() -> list[str]:
+    """The jobs submitted in this context's session and not yet committed."""
+    return list(db.session().info.get(_SUBMITTED, ())) if db.session.registry.has() else []

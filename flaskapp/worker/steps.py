@@ -1,0 +1,106 @@
+"""How the job core's threads start and stop with Celery's worker.
+
+Order matters: the recorder is there before the first message and until the pool has reported its last attempt.
+"""
+
+import logging
+import time
+from typing import Any
+
+from celery import bootsteps, current_app, signals
+from sqlalchemy.orm import Session
+
+from flaskapp.extensions import control_engine, db
+from flaskapp.jobs import queries
+from flaskapp.worker.heartbeat import Heartbeat, new_process_id
+from flaskapp.worker.maintenance import Turn
+from flaskapp.worker.recorder import Recorder
+
+logger = logging.getLogger(__name__)
+
+#: Without a beat for so long, workers take its turns.
+_BEAT_MISSED_SECONDS = 10.0
+_LOOK_FOR_BEAT_EVERY = 5.0
+
+
+class JobCore(bootsteps.StartStopStep):
+    """Recorder and heartbeat of one worker; stops before the pool does, and is finished after it."""
+
+    requires = ("celery.worker.components:Pool",)
+
+    def __init__(self, worker: Any, **options: Any) -> None:
+        worker.recorder = None
+        super().__init__(worker, **options)
+
+    def create(self, worker: Any) -> "JobCore":
+        app = worker.app
+        engine = control_engine(app.settings.database_url)
+        worker_id = new_process_id(worker.hostname)
+        self.app, self.engine = app, engine
+        self.recorder = worker.recorder = Recorder(engine, worker_id, worker.concurrency, app.relay.nudge)
+        self.stand_in = StandIn(app, engine)
+        self.heartbeat = Heartbeat(
+            engine,
+            worker_id,
+            "worker",
+            queues=",".join(app.amqp.queues.consume_from),
+            concurrency=worker.concurrency,
+            holds=self.recorder.holds,
+            take_away=self.recorder.take_away,
+            every_beat=self.stand_in.look,
+        )
+        signals.worker_shutdown.connect(self._finish, sender=worker, weak=False)
+        return self
+
+    def start(self, worker: Any) -> None:
+        self.recorder.start()
+        self.heartbeat.start()
+
+    def stop(self, worker: Any) -> None:
+        self.recorder.begin_stop(self.app.settings.stop_seconds)
+
+    def _finish(self, **_: Any) -> None:
+        self.recorder.finish()
+        self.heartbeat.stop()
+        self.app.relay.stop()
+
+
+class Attach(bootsteps.StartStopStep):
+    """Tells the recorder about each new broker connection, before its first message."""
+
+    requires = ("celery.worker.consumer.connection:Connection",)
+
+    def start(self, consumer: Any) -> None:
+        consumer.controller.recorder.attach(consumer)
+
+
+class StandIn:
+    """Takes beat's turns when no beat does, so that one missing process stops nothing."""
+
+    def __init__(self, app: Any, engine: Any) -> None:
+        self._app, self._engine = app, engine
+        self._turn = Turn(app, engine)
+        self._looked_at = time.monotonic()
+        self._needed = False
+
+    def look(self) -> None:
+        """Called each second by the heartbeat."""
+        if time.monotonic() - self._looked_at > _LOOK_FOR_BEAT_EVERY:
+            self._looked_at = time.monotonic()
+            with Session(self._engine) as session:
+                needed = not queries.live_workers(session, _BEAT_MISSED_SECONDS, kind="beat")
+            if needed and not self._needed:
+                logger.warning("No beat is running: this worker takes its turns. Start one with `celery beat`.")
+            self._needed = needed
+        if self._needed:
+            self._turn.run()
+            self._app.relay.nudge()
+
+
+@signals.worker_process_init.connect
+def _forget_inherited_connections(**_: Any) -> None:
+    """After a fork the parent's database connections are the parent's: forget them without closing."""
+    app = current_app._get_current_object()
+    if (flask_app := getattr(app, "flask_app", None)) is not None:
+        with flask_app.app_context():
+            db.engine.dispose(close=False)

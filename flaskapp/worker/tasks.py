@@ -1,0 +1,24 @@
+"""The job core's own tasks."""
+
+from celery import shared_task
+from flask import current_app
+
+from flaskapp.config import Settings
+from flaskapp.extensions import db
+from flaskapp.jobs import lifecycle
+
+_GROUP = 1000
+
+
+@shared_task(name="maintenance.prune")
+def prune() -> int:
+    """Delete finished jobs that were kept long enough; answers how many."""
+    settings: Settings = current_app.config["SETTINGS"]
+    pruned = _GROUP
+    total = 0
+    while pruned == _GROUP:
+        pruned = lifecycle.prune(db.session(), settings.keep_succeeded_days, settings.keep_failed_days, _GROUP)
+        # A short commit for each thousand: nobody waits long for the write lock.
+        db.session.commit()
+        total += pruned
+    return total
