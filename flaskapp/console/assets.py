@@ -21,7 +21,7 @@ def init_app(app: Flask) -> None:
 
     def bootstrap_css() -> Response:
         response = Response(mimetype="text/css")
-        if "gzip" in request.accept_encodings:
+        if request.accept_encodings.quality("gzip"):
             response.data = packed
             response.headers["Content-Encoding"] = "gzip"
         else:

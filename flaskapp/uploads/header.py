@@ -7,6 +7,7 @@ It does not choose what a column holds: columns.py does.
 import re
 import unicodedata
 from collections import Counter
+from itertools import pairwise
 
 #: The table's own first column: the line of the file that a row came from.
 ROW_NUMBER = "row_number"
@@ -62,7 +63,7 @@ def _counts_up(cells: list[str]) -> bool:
     """Whether the cells are names such as 2019, 2020, 2021 or 1, 2, 3."""
     if len(cells) < 2 or not all(_INTEGER.fullmatch(cell) for cell in cells):
         return False
-    steps = {int(after) - int(before) for before, after in zip(cells, cells[1:], strict=False)}
+    steps = {int(after) - int(before) for before, after in pairwise(cells)}
     return len(steps) == 1 and steps.pop() > 0
 
 

@@ -164,7 +164,7 @@ def _raw(lines: list[str]) -> str:
 
 
 class _Lines:
-    """Feeds a csv.reader from blocks of the file, remembers the lines of the record in hand, takes lines back.
+    """Feeds a csv.reader from blocks of the file, remembers the record in hand, takes lines back.
 
     A record that grows past the limit is ended as if the file ended there; `is_too_long` says so.
     """
@@ -239,7 +239,7 @@ class _Lines:
                 part = self._file.readline(RECORD_LIMIT)
         text += rest
         self.characters += len(text)
-        self.is_suspect_block = bool(_SUSPECT.search(text))
+        self.is_suspect_block = "\0" in text or not (text.isascii() or _SUSPECT.search(text) is None)
         self.block = list(io.StringIO(text, newline=""))
         self._waiting = self.block[::-1]
         return True

@@ -1,7 +1,7 @@
 """How a text file is laid out: encoding, delimiter, quote and header, from its first 256 kB.
 
-`check` is quick enough for the web request, also on hostile files; `sniff` reads on to be certain of the encoding.
-Neither imports polars, and neither looks at a row past the first 256 kB.
+`check` is quick enough for the web request, also on hostile files; `sniff` reads on to be certain of the
+encoding. Neither imports polars, and neither looks at a row past the first 256 kB.
 """
 
 import csv
@@ -68,11 +68,13 @@ def _lay_out(head: bytes, is_whole: bool, encoding: str) -> Dialect:
     delimiter = delimiter or _likeliest_delimiter(body, quote)
     records = list(_records(body, delimiter, quote))
     if not records:
-        raise UnreadableTable("The file has no header row: write the names of the columns into its first line.")
+        raise UnreadableTable(
+            "The file has no header row: write the names of the columns into its first line."
+        )
     header_lines, header = records[0]
     if len(header) > MAX_COLUMNS:
         raise UnreadableTable(
-            f"The table has {len(header):,} columns, more than the {MAX_COLUMNS:,} that fit: split it by columns."
+            f"The table has {len(header):,} columns, more than {MAX_COLUMNS:,}: split it by columns."
         )
     rows = [row for _, row in records[1:]]
     _refuse_bad_shape(header, rows, _has_open_quote(body, delimiter, quote, header_lines))
@@ -87,7 +89,7 @@ def _whole_lines(text: str) -> str:
     end = max(text.rfind("\n"), text.rfind("\r"))
     if end < 0:
         raise UnreadableTable(
-            f"The first line is longer than {HEAD:,} bytes: check that the file has line breaks between its rows."
+            f"The first line is longer than {HEAD:,} bytes: put a line break after each row."
         )
     return text[: end + 1]
 
@@ -141,11 +143,13 @@ def _has_open_quote(text: str, delimiter: str, quote: str, header_lines: int) ->
 
 def _refuse_bad_shape(header: list[str], rows: list[list[str]], has_open_quote: bool) -> None:
     if has_open_quote:
-        raise UnreadableTable("The header row opens a quote that never ends: close it, or remove the quote mark.")
+        raise UnreadableTable(
+            "The header row opens a quote that never ends: close it, or remove the quote mark."
+        )
     width = Counter(map(len, rows)).most_common(1)[0][0] if rows else len(header)
     if len(header) == 1 and width > 1:
         raise UnreadableTable(
-            f"The first line has 1 cell but the lines below have {width:,}: remove what stands above the header row."
+            f"The first line has 1 cell, those below have {width:,}: remove what stands above the header row."
         )
     if len(header) == 1:
         raise UnreadableTable(
@@ -155,5 +159,5 @@ def _refuse_bad_shape(header: list[str], rows: list[list[str]], has_open_quote: 
         raise UnreadableTable("The table has a header row but no data: add at least one row below it.")
     if all(len(row) != len(header) for row in rows):
         raise UnreadableTable(
-            f"The header row has {len(header):,} cells but the rows below have {width:,}: give each column one name."
+            f"The header row has {len(header):,} cells, the rows below {width:,}: give each column one name."
         )

@@ -19,7 +19,8 @@ _MARKS = (
 )
 # The code pages that tables are still saved in. Left to choose among a hundred, the detector
 # takes one that nobody uses (cp775) for a file with three umlauts.
-_CODE_PAGES = "cp1252 cp1250 cp1251 koi8_r cp1253 cp1254 cp932 euc_jp gb18030 big5 cp949".split()
+_CODE_PAGES = ["cp1252", "cp1250", "cp1251", "koi8_r", "cp1253", "cp1254"]
+_CODE_PAGES += ["cp932", "euc_jp", "gb18030", "big5", "cp949"]
 _NOT_UTF8 = re.compile("[\udc80-\udcff]")
 _NOT_LEADING = bytes(range(0x00, 0xC0))
 
@@ -59,7 +60,7 @@ def detect_encoding(path: Path) -> str:
 
 
 def _weigh_utf8(path: Path) -> tuple[int, int, bytes]:
-    """How many characters beyond ASCII are good UTF-8, how many bytes are not, and some lines that show it."""
+    """How many characters beyond ASCII are good UTF-8, how many bytes are not, and lines that show it."""
     decoder = codecs.getincrementaldecoder("utf-8")(errors="surrogateescape")
     characters = strays = 0
     evidence = b""
