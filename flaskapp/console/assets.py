@@ -10,6 +10,8 @@ from pathlib import Path
 import flask_bootstrap
 from flask import Flask, Response, request, url_for
 
+from flaskapp.accounts.protection import public
+
 _YEAR = 31_536_000
 
 
@@ -19,6 +21,7 @@ def init_app(app: Flask) -> None:
     plain = stylesheet.read_bytes().partition(b"/*# sourceMappingURL")[0]
     packed, version = gzip.compress(plain, mtime=0), sha256(plain).hexdigest()[:12]
 
+    @public
     def bootstrap_css() -> Response:
         response = Response(mimetype="text/css")
         if request.accept_encodings.quality("gzip"):
@@ -29,6 +32,5 @@ def init_app(app: Flask) -> None:
         response.headers.update({"Cache-Control": f"public, max-age={_YEAR}, immutable", "Vary": "Accept-Encoding"})
         return response
 
-    bootstrap_css.is_public = True  # type: ignore[attr-defined] -- the mark that accounts/protection.py reads
     app.add_url_rule("/assets/bootstrap.min.css", "assets.bootstrap_css", bootstrap_css)
     app.jinja_env.globals["bootstrap_css_url"] = lambda: url_for("assets.bootstrap_css", v=version)

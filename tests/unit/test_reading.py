@@ -239,9 +239,7 @@ def test_a_number_or_plain_text_stays_what_it_is(cell):
 
 
 def test_bad_rows_are_written_as_csv_that_reads_back():
-    text = "".join(
-        bad_rows_csv([(7, "it has 1 cell", '=x,"y"\nz'), (9, "column a: '-' is not a number", "-5")])
-    )
+    text = "".join(bad_rows_csv([(7, "it has 1 cell", '=x,"y"\nz'), (9, "column a: '-' is not a number", "-5")]))
     lines = list(csv.reader(io.StringIO(text.removeprefix("\ufeff"))))
     assert lines[1:] == [["7", "it has 1 cell", '\'=x,"y"\nz'], ["9", "column a: '-' is not a number", "-5"]]
 
