@@ -4,8 +4,21 @@ from flask import Flask
 
 
 def init_app(app: Flask) -> None:
-    from flaskapp.console import assets, doors, error_pages, health, live, remember, times, titles
-    from flaskapp.console import home, jobs, queues, schedules, workers  # noqa: F401 -- importing adds their views
+    from flaskapp.console import (  # noqa: F401 -- importing adds their views
+        assets,
+        doors,
+        error_pages,
+        health,
+        home,
+        jobs,
+        live,
+        queues,
+        remember,
+        schedules,
+        times,
+        titles,
+        workers,
+    )
     from flaskapp.console.blueprint import console
 
     for part in (times, titles, doors, remember, live, assets, error_pages, health):

@@ -46,13 +46,16 @@ class Chart:
     is_empty: bool
 
 
-def stacked_bar(counts: Mapping[str, int]) -> list[Segment]:
-    """The states as one bar of width 100, in the order given; a small share is widened until it can be seen."""
-    total = sum(counts.values())
-    if not total:
-        return []
+def stacked_bar(counts: Mapping[str, int], whole: int | None = None) -> list[Segment]:
+    """The states as one bar, in the order given; its width of 100 stands for `whole`, or for their sum.
+
+    A small share is widened until it can be seen.
+    """
+    total = whole or sum(counts.values())
     shares = {state: max(100 * count / total, _LEAST_SHARE) for state, count in counts.items() if count}
-    scale = 100 / sum(shares.values())
+    if not shares:
+        return []
+    scale = min(1, 100 / sum(shares.values())) if whole else 100 / sum(shares.values())
     segments, x = [], 0.0
     for state, share in shares.items():
         segments.append(Segment(state, counts[state], round(x, 3), round(share * scale, 3)))

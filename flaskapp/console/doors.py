@@ -24,7 +24,12 @@ class Door:
 
 DOORS = (
     Door(
-        "uploads.index", "Upload", "upload", "Hand over a table; see what is in each column.", "Upload a file", "uploads"
+        "uploads.index",
+        "Upload",
+        "upload",
+        "Hand over a table; see what is in each column.",
+        "Upload a file",
+        "uploads",
     ),
     Door("mail.index", "Mail", "mail", "Write once, send to many, know who got it.", "Write a message", "mail"),
     Door("query.index", "Query", "database", "Ask the database; the answer waits for you.", "Ask a question", "query"),

@@ -7,7 +7,9 @@ from flask import Flask, render_template, request
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException
 
+_TITLES = {404: "Nothing here", 403: "Not allowed", 413: "Too large", 429: "Too often", 500: "Something went wrong"}
 _SENTENCES = {
+    403: "Your account may not do this. Ask an administrator if it should.",
     404: "There is nothing at this address. It may have been removed, or the link is not complete.",
     405: "This address is not opened directly: it belongs to a button on a page.",
     413: "That was more than this installation accepts in one go.",
@@ -27,6 +29,6 @@ def error_page(problem: HTTPException) -> ResponseReturnValue:
     # The sentences of werkzeug are for developers; one that we wrote ourselves is for people.
     own = problem.description if problem.description != type(problem).description else None
     sentence = own or _SENTENCES.get(code) or problem.description
-    page = render_template("error.html", code=code, name=problem.name, sentence=sentence)
+    page = render_template("error.html", code=code, name=_TITLES.get(code, problem.name), sentence=sentence)
     # Allow, Retry-After and their like stay as they are.
     return page, code, [header for header in problem.get_headers() if header[0] != "Content-Type"]

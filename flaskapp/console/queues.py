@@ -18,10 +18,10 @@ def queues() -> ResponseReturnValue:
 
 def _listed() -> dict[str, object]:
     depths = remembered(queries.queue_depths, _declared())
-    bars = {
-        depth.name: charts.stacked_bar({"waiting": depth.waiting, "queued": depth.queued, "running": depth.running})
-        for depth in depths
-    }
+    live = {d.name: {"waiting": d.waiting, "queued": d.queued, "running": d.running} for d in depths}
+    # All bars have one scale: the longest queue fills its line.
+    most = max((sum(counts.values()) for counts in live.values()), default=0)
+    bars = {name: charts.stacked_bar(counts, whole=most) for name, counts in live.items()}
     return {"depths": depths, "bars": bars}
 
 

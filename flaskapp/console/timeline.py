@@ -102,4 +102,3 @@ def _with_spans(moments: list[Moment]) -> list[Moment]:
     for before, moment in zip(ordered, ordered[1:], strict=False):
         spans.append(replace(moment, after=(moment.at - before.at).total_seconds()))
     return spans
-
