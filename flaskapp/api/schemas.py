@@ -161,6 +161,19 @@ SCHEMAS: dict[str, Schema] = {
         }
     ),
     "Workers": page_of("Worker"),
+    "Upload": record(
+        {
+            "id": TEXT,
+            "job_id": TEXT,
+            "name": TEXT,
+            "size": WHOLE,
+            "state": {**TEXT, "description": "That of its job; `pruned` once the job is."},
+            "table": maybe(TEXT),
+            "rows": maybe(WHOLE),
+            "bad_rows": maybe(WHOLE),
+            "report": {"type": ["object", "null"]},
+        }
+    ),
     "Problem": {
         "type": "object",
         "properties": {

@@ -8,6 +8,7 @@ import json
 import os
 import random
 import re
+from io import BytesIO
 from typing import Any
 from urllib.parse import quote
 
@@ -121,13 +122,18 @@ def test_answers_have_the_shapes_that_are_described(doors: Doors):
     boss = doors.script("boss", "operator")
     job_id = boss.submit(run_at="2031-01-01T00:00:00Z", unique_key="k")["id"]
     parts = {"job_id": job_id, "name": "default"}
+    upload = boss.post("/uploads", data={"file": (BytesIO(b"a,b\n1,2\n"), "t.csv")}).json
+    parts["upload_id"] = upload["id"]
     bodies = {
         "/jobs": {"task": "diagnostics.echo", "args": [1]},
         "/jobs/bulk": {"jobs": [{"task": "diagnostics.echo", "args": [1]}]},
     }
     for method, path in OPERATIONS:
         address = path.format(**parts)
-        answer = boss.get(address) if method == "get" else boss.post(address, bodies.get(path))
+        if path == "/uploads":
+            answer = boss.post(address, data={"file": (BytesIO(b"a,b\n1,2\n"), "t.csv")})
+        else:
+            answer = boss.get(address) if method == "get" else boss.post(address, bodies.get(path))
         assert answer.status_code < 300, (method, path, answer.text)
         check_answer(method, path, answer)
 
@@ -166,6 +172,13 @@ def in_address(rng: random.Random, known: list[str]) -> str:
     return quote(text.encode("utf-8", "surrogatepass"), safe="")
 
 
+def a_form(rng: random.Random) -> dict[str, Any]:
+    """A file with a strange name and strange content, or what only looks like one."""
+    name = rng.choice([text for text in STRANGE if isinstance(text, str) and text.isprintable()])
+    content = rng.choice([b"", b"a,b\n1,2\n", b"\0\1\2", b"a" * 5000, b"\xff\xfe", b"{}"])
+    return rng.choice([{"file": (BytesIO(content), name)}, {"file": "text"}, {"other": (BytesIO(content), "x")}, {}])
+
+
 def knock(rng: random.Random, script: Script, method: str, path: str, known: list[str]) -> Any:
     operation = DOCUMENT["paths"][path][method]
     address = re.sub(r"{\w+}", lambda _: in_address(rng, known) or "x", path)
@@ -177,9 +190,10 @@ def knock(rng: random.Random, script: Script, method: str, path: str, known: lis
     headers = {"Idempotency-Key": rng.choice(["a", "b", "x" * 300, str(rng.random())])} if rng.random() < 0.4 else {}
     if "requestBody" not in operation:
         return script.post(address, headers=headers)
-    return script.post(
-        address, a_body(rng, operation["requestBody"]["content"]["application/json"]["schema"]), headers=headers
-    )
+    content = operation["requestBody"]["content"]
+    if "multipart/form-data" in content:
+        return script.post(address, headers=headers, data=a_form(rng))
+    return script.post(address, a_body(rng, content["application/json"]["schema"]), headers=headers)
 
 
 @pytest.mark.parametrize("seed", seeds())
