@@ -21,7 +21,7 @@ def init_app(app: Flask) -> None:
 
     def bootstrap_css() -> Response:
         response = Response(mimetype="text/css")
-        if "gzip" in request.accept_encodings:
+        if request.accept_encodings.quality("gzip"):
             response.data = packed
             response.headers["Content-Encoding"] = "gzip"
         else:
@@ -29,6 +29,7 @@ def init_app(app: Flask) -> None:
         response.headers.update({"Cache-Control": f"public, max-age={_YEAR}, immutable", "Vary": "Accept-Encoding"})
         return response
 
-    bootstrap_css.is_public = True  # type: ignore[attr-defined] -- the mark that accounts/protection.py reads
+    # The mark that accounts/protection.py reads.
+    bootstrap_css.is_public = True  # type: ignore[attr-defined]
     app.add_url_rule("/assets/bootstrap.min.css", "assets.bootstrap_css", bootstrap_css)
     app.jinja_env.globals["bootstrap_css_url"] = lambda: url_for("assets.bootstrap_css", v=version)

@@ -5,6 +5,7 @@ The whole filter lives in the URL, so that a list can be sent to a colleague and
 
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 from flask import Request, url_for
 
@@ -64,7 +65,8 @@ class Listing:
         return self._url(replace(self, states=tuple(known.value for known in JobState if known in chosen)))
 
     def url_without(self, name: str) -> str:
-        return self._url(replace(self, **{name: () if name == "states" else ""}))
+        empty: dict[str, Any] = {name: ""}
+        return self._url(replace(self, **empty))
 
     def _url(self, listing: "Listing") -> str:
         return url_for("console.jobs", **listing.arguments())  # type: ignore[arg-type]

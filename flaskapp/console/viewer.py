@@ -25,7 +25,7 @@ def visible_owner() -> str | None:
 
 def job_or_404(job_id: str) -> Job:
     """An outsider cannot tell a job of somebody else from one that never was."""
-    job = queries.job_by_id(db.session, job_id, visible_owner())
+    job = queries.job_by_id(db.session(), job_id, visible_owner())
     if job is None:
         abort(404, "There is no such job, or it belongs to somebody else. Old jobs are removed after a while.")
     return job
