@@ -5,6 +5,8 @@ from datetime import timedelta
 SCHEDULE = {
     # Old finished jobs go, a thousand at a time, so that history does not grow without end.
     "prune": {"task": "maintenance.prune", "schedule": timedelta(minutes=10)},
+    # Tables and files of uploads that did not get to their end.
+    "sweep": {"task": "uploads.sweep", "schedule": timedelta(hours=1)},
     # A small job through every part of the system: its age is the first thing to look at when something is slow.
     "canary": {"task": "diagnostics.echo", "schedule": timedelta(minutes=1), "args": ("canary",)},
 }

@@ -23,7 +23,8 @@ def create_app(settings: config.Settings | None = None) -> Flask:
         SECRET_KEY=settings.secret_key,
         SQLALCHEMY_DATABASE_URI=settings.database_url,
         SQLALCHEMY_ENGINE_OPTIONS=engine_options(settings.database_url),
-        MAX_CONTENT_LENGTH=settings.max_upload_bytes,
+        # Forms are small; where a view takes files, uploads/receiving.py allows more.
+        MAX_CONTENT_LENGTH=2_000_000,
     )
     if settings.trusted_proxies:
         hops = settings.trusted_proxies
@@ -42,10 +43,8 @@ def _init_database(app: Flask) -> None:
 
 
 def _init_rooms(app: Flask) -> None:
-    from flaskapp import accounts, api, cli, diagnostics, worker
+    from flaskapp import accounts, api, cli, console, diagnostics, uploads, worker
 
-    worker.init_app(app)
-    accounts.init_app(app)
-    diagnostics.init_app(app)
-    api.init_app(app)
-    cli.init_app(app)
+    # The core first, then the door, then what stands behind it.
+    for room in (worker, accounts, console, uploads, diagnostics, api, cli):
+        room.init_app(app)

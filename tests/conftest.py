@@ -1,3 +1,70 @@
 """Fixtures that every test may ask for."""
 
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from flask import Flask
+from sqlalchemy import Engine, make_url
+from sqlalchemy.orm import Session
+
+import flaskapp.diagnostics.models
+import tests.tasks_for_tests  # noqa: F401 -- importing registers them
+from flaskapp.extensions import control_engine
+from tests.helpers import Bench, create_schema, empty, make_app, make_current
+
 pytest_plugins = ["tests.services.fixtures"]
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The URL of an empty database, one for each module."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path_factory.mktemp('database') / 'offload.sqlite3'}"
+    return str(request.getfixturevalue("postgresql").create_database(f"offload_{uuid4().hex}"))
+
+
+@pytest.fixture(scope="module")
+def tables(database: str) -> Iterator[Engine]:
+    """That database with the application's tables."""
+    engine = control_engine(make_url(database))
+    create_schema(engine)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def engine(tables: Engine) -> Iterator[Engine]:
+    """The tables, empty after each test."""
+    yield tables
+    empty(tables)
+
+
+@pytest.fixture
+def session(engine: Engine) -> Iterator[Session]:
+    with Session(engine) as session:
+        yield session
+
+
+@pytest.fixture(scope="module")
+def installation(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    """The application on that database and a broker that no process serves."""
+    folder: Path = tmp_path_factory.mktemp("instance")
+    bench = Bench(make_app(database, f"folder://{folder}/broker", folder))
+    yield bench
+    bench.close()
+
+
+@pytest.fixture
+def bench(installation: Bench) -> Iterator[Bench]:
+    """The installation, current, with empty tables and nudges counted from nought."""
+    make_current(installation.app)
+    installation.celery.relay.count = 0
+    yield installation
+    empty(installation.engine)
+
+
+@pytest.fixture
+def app(bench: Bench) -> Flask:
+    return bench.app

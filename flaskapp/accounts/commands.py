@@ -19,7 +19,7 @@ _PIPE_SECONDS = 5
 
 @users.command("add")
 @click.argument("name")
-@click.option("--role", type=click.Choice([role.value for role in Role]), default=Role.VIEWER, show_default=True)
+@click.option("--role", type=click.Choice([role.value for role in Role]), default=Role.VIEWER.value, show_default=True)
 def add(name: str, role: str) -> None:
     """Add an account; its password is read from standard input, else made up and shown."""
     password, is_made_up = _password()

@@ -8,6 +8,7 @@ from flaskapp.jobs.models import QUEUES, JobState
 Schema = dict[str, Any]
 
 TEXT: Schema = {"type": "string"}
+NUMBER: Schema = {"type": "number"}
 WHOLE: Schema = {"type": "integer"}
 MOMENT: Schema = {"type": "string", "format": "date-time"}
 ANYTHING: Schema = {}

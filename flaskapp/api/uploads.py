@@ -34,8 +34,7 @@ def upload_table() -> Response:
     try:
         return once(fingerprint.encode(), act)
     except Exception:
-        if incoming is not None:
-            actions.undo(incoming)
+        actions.undo(incoming)
         raise
 
 

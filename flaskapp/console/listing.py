@@ -65,8 +65,8 @@ class Listing:
         return self._url(replace(self, states=tuple(known.value for known in JobState if known in chosen)))
 
     def url_without(self, name: str) -> str:
-        empty: dict[str, Any] = {name: ""}
-        return self._url(replace(self, **empty))
+        without: dict[str, Any] = {name: () if name == "states" else ""}
+        return self._url(replace(self, **without))
 
     def _url(self, listing: "Listing") -> str:
         return url_for("console.jobs", **listing.arguments())  # type: ignore[arg-type]

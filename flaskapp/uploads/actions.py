@@ -46,9 +46,10 @@ def accept(session: Session, incoming: IncomingFile | None, sent_name: str | Non
     return upload
 
 
-def undo(incoming: IncomingFile) -> None:
+def undo(incoming: IncomingFile | None) -> None:
     """The commit failed: no row, so no file either."""
-    incoming.discard()
+    if incoming is not None:
+        incoming.discard()
 
 
 def upload_by_id(session: Session, upload_id: str, owner: str | None) -> Upload | None:

@@ -1,7 +1,7 @@
 """From the text of a chunk to typed columns, and the rows that do not fit.
 
-A row with one cell that its column cannot hold is a bad row as a whole: it is listed, never loaded by half.
-The frame that comes out has the row's line in the file first, then the columns in their order, named c0, c1, ….
+A row with one cell that its column cannot hold is a bad row as a whole: listed, never loaded by half.
+The frame has the row's line in the file first, then the columns in their order, named c0, c1, ….
 """
 
 import csv
@@ -62,6 +62,8 @@ def _shown(cell: str) -> str:
 def _as_text(row: list[str], dialect: Dialect) -> str:
     line = io.StringIO()
     clipped = [cell[:RAW_LIMIT] for cell in row[:RAW_LIMIT]]
-    csv.writer(line, delimiter=dialect.delimiter, quotechar=dialect.quote, lineterminator="").writerow(clipped)
+    csv.writer(line, delimiter=dialect.delimiter, quotechar=dialect.quote, lineterminator="").writerow(
+        clipped
+    )
     text = line.getvalue()
     return text if len(text) <= RAW_LIMIT else text[: RAW_LIMIT - 1] + "…"

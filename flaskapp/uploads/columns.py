@@ -1,7 +1,7 @@
 """What each column of a table holds, decided by a first pass over the whole file.
 
-One odd cell among a million does not turn numbers into text: where nearly all cells fit a kind, the column is of
-that kind and the others are bad rows later. Codes that a number would spoil (00123, 20 digits, +49…) stay text.
+One odd cell among a million does not turn numbers into text: where nearly all cells fit a kind, the column
+is of that kind and the others are bad rows later. Codes that a number would spoil (00123, +49…) stay text.
 """
 
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .kinds import EMPTY, NOTATIONS, Kind, Notation, Value
+from .kinds import EMPTY, NOTATIONS, Kind, Notation, Range, Value, reach
 from .lazy_polars import polars
 from .reading import Chunk, rows
 from .refusals import UnreadableTable
@@ -71,7 +71,9 @@ def survey(
             raise Stopped
     if not good:
         because = f" ({first_fault})" if first_fault else ""
-        raise UnreadableTable(f"No row below the header could be read{because}: correct the file and upload it again.")
+        raise UnreadableTable(
+            f"No row below the header could be read{because}: correct the file and upload it again."
+        )
     return Survey(tuple(guess.column() for guess in guesses), good, bad)
 
 
@@ -98,7 +100,9 @@ class _Guess:
         self._name = name
         self._filled = 0
         # With a comma between cells, a comma inside one is no decimal sign but a second number.
-        self._alive = {n.name: _Fit(n) for n in NOTATIONS.values() if n.name != "decimal comma" or delimiter != ","}
+        self._alive = {
+            n.name: _Fit(n) for n in NOTATIONS.values() if n.name != "decimal comma" or delimiter != ","
+        }
 
     def observe(self, cells: "pl.Series") -> None:
         if not self._alive:
@@ -134,7 +138,9 @@ class _Guess:
         best = max(self._alive.values(), key=lambda fit: fit.cells, default=None)
         if best is None or self._filled - best.cells > self._tolerance():
             return Column(self._name, Kind.TEXT)
-        return Column(self._name, best.notation.kind, best.notation.name, best.smallest, best.largest)
+        return Column(
+            self._name, best.notation.kind, best.notation.name, best.range.smallest, best.range.largest
+        )
 
     def _tolerance(self) -> int:
         """How many cells may not fit: one in a hundred, but one already in a small table."""
@@ -147,22 +153,21 @@ class _Fit:
     def __init__(self, notation: Notation) -> None:
         self.notation = notation
         self.cells = 0
-        self._last: tuple[int, Value | None, Value | None] = (0, None, None)
-        self.smallest: Value | None = None
-        self.largest: Value | None = None
+        self.range = Range()
+        self._fitting = 0
+        self._reach: tuple[Value | None, Value | None] = (None, None)
 
     def observe(self, filled: "pl.Series", narrower: "_Fit | None") -> None:
-        if narrower and narrower._last[0] == len(filled):
-            count, low, high = narrower._last
-            low, high = (self.notation.widen(value) if value is not None else None for value in (low, high))
+        if narrower and narrower._fitting == len(filled):
+            self._fitting = narrower._fitting
+            low, high = map(self.notation.widen, narrower._reach)
         else:
             found = self.notation.parse(filled)
-            count, low, high = found.count(), found.min(), found.max()
-        self._last = count, low, high
-        self.cells += count
-        if count:
-            self.smallest = low if self.smallest is None else min(self.smallest, low)  # type: ignore[type-var]
-            self.largest = high if self.largest is None else max(self.largest, high)  # type: ignore[type-var]
+            self._fitting = found.count()
+            low, high = reach(found)
+        self._reach = low, high
+        self.cells += self._fitting
+        self.range.include(low, high)
 
 
 def _holds_codes(filled: "pl.Series") -> bool:

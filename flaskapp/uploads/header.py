@@ -7,6 +7,7 @@ It does not choose what a column holds: columns.py does.
 import re
 import unicodedata
 from collections import Counter
+from itertools import pairwise
 
 #: The table's own first column: the line of the file that a row came from.
 ROW_NUMBER = "row_number"
@@ -25,12 +26,14 @@ def columns_named(header: list[str]) -> tuple[str, ...]:
     names = []
     for position, cell in enumerate(header, start=1):
         wanted = name = _clean(cell) or f"column_{position}"
-        while _as_compared(name) in taken:
-            times[_as_compared(wanted)] += 1
-            suffix = f"_{times[_as_compared(wanted)]}"
+        first = compared = _as_compared(name)
+        while compared in taken:
+            times[first] += 1
+            suffix = f"_{times[first]}"
             name = _clip(wanted, _MAX_BYTES - len(suffix)) + suffix
-        taken.add(_as_compared(name))
-        times[_as_compared(name)] += 1
+            compared = _as_compared(name)
+        taken.add(compared)
+        times[compared] += 1
         names.append(name)
     return tuple(names)
 
@@ -62,17 +65,21 @@ def _counts_up(cells: list[str]) -> bool:
     """Whether the cells are names such as 2019, 2020, 2021 or 1, 2, 3."""
     if len(cells) < 2 or not all(_INTEGER.fullmatch(cell) for cell in cells):
         return False
-    steps = {int(after) - int(before) for before, after in zip(cells, cells[1:], strict=False)}
+    steps = {int(after) - int(before) for before, after in pairwise(cells)}
     return len(steps) == 1 and steps.pop() > 0
 
 
 def _as_compared(name: str) -> str:
     """The name as the strictest database compares it: MariaDB sees neither case nor accents."""
+    if name.isascii():
+        return name.lower()
     return "".join(c for c in unicodedata.normalize("NFKD", name.casefold()) if not unicodedata.combining(c))
 
 
 def _clean(cell: str) -> str:
     # MariaDB takes no letter beyond U+FFFF in a name; a control character helps nobody.
+    if cell.isascii() and cell.isprintable():
+        return _clip(" ".join(cell[:1000].split()), _MAX_BYTES)
     kept = (" " if unicodedata.category(c)[0] in "CZ" or c > "\uffff" else c for c in cell[:1000])
     printable = "".join(kept)
     return _clip(" ".join(printable.split()), _MAX_BYTES)

@@ -40,6 +40,25 @@ EMPTY += ["None", "none", "NONE", "nil"]
 Value = int | float | bool | date | datetime | str
 
 
+def reach(values: "pl.Series") -> tuple[Value | None, Value | None]:
+    """The smallest and the largest value, None where there is none."""
+    return values.min(), values.max()  # type: ignore[return-value]
+
+
+@dataclass
+class Range:
+    """How far the values of a column reach, chunk by chunk."""
+
+    smallest: Value | None = None
+    largest: Value | None = None
+
+    def include(self, low: Value | None, high: Value | None) -> None:
+        if low is not None:
+            self.smallest = low if self.smallest is None else min(self.smallest, low)
+        if high is not None:
+            self.largest = high if self.largest is None else max(self.largest, high)
+
+
 @dataclass(frozen=True)
 class Notation:
     """One way to write the values of one kind."""
@@ -52,7 +71,7 @@ class Notation:
     #: What every cell of it looks like, so that one glance rules it out for a column of prose.
     shape: str = ""
 
-    def widen(self, value: Value) -> Value:
+    def widen(self, value: Value | None) -> Value | None:
         """A value of the narrower notation as one of this kind."""
         if self.kind is Kind.DECIMAL and isinstance(value, int):
             return float(value)
@@ -80,7 +99,9 @@ def _booleans(cells: "pl.Series") -> "pl.Series":
     return (lower == "true").set(~lower.is_in(["true", "false"]), None)
 
 
-def _first_fitting(cells: "pl.Series", formats: tuple[str, ...], read: Callable[..., "pl.Series"]) -> "pl.Series":
+def _first_fitting(
+    cells: "pl.Series", formats: tuple[str, ...], read: Callable[..., "pl.Series"]
+) -> "pl.Series":
     """What the first format that fits makes of each cell."""
     found = read(cells, formats[0])
     for format in formats[1:]:
@@ -103,7 +124,7 @@ def _dates(*formats: str) -> Callable[["pl.Series"], "pl.Series"]:
 def _datetimes(*formats: str) -> Callable[["pl.Series"], "pl.Series"]:
     def read(cells: "pl.Series", format: str) -> "pl.Series":
         times = cells.str.to_datetime(format, strict=False, time_unit="us")
-        if times.dtype.time_zone:
+        if times.dtype != polars().Datetime("us"):
             times = times.dt.replace_time_zone(None)  # already moved to UTC by the parser
         return times.set(~times.dt.year().is_between(1000, 9999), None)
 
@@ -143,7 +164,17 @@ NOTATIONS = {
         *_family("2026-01-31", r"^\d{4}-\d{1,2}-\d", ("%Y-%m-%d",), _ISO_CLOCKS),
         *_family("2026/01/31", r"^\d{4}/\d{1,2}/\d", ("%Y/%m/%d",), _CLOCKS),
         *_family("31.01.2026", r"^\d{1,2}\.\d{1,2}\.\d{4}", ("%d.%m.%Y",), _CLOCKS),
-        *_family("Jan 31 2026", r"^[A-Za-z]{3,9} \d{1,2},? \d{4}", ("%b %d %Y", "%b %d, %Y", "%B %d, %Y", "%B %d %Y"), _CLOCKS),
-        *_family("31 Jan 2026", r"^\d{1,2}[ -][A-Za-z]{3,9}[ -]\d{4}", ("%d %b %Y", "%d-%b-%Y", "%d %B %Y"), _CLOCKS),
+        *_family(
+            "Jan 31 2026",
+            r"^[A-Za-z]{3,9} \d{1,2},? \d{4}",
+            ("%b %d %Y", "%b %d, %Y", "%B %d, %Y", "%B %d %Y"),
+            _CLOCKS,
+        ),
+        *_family(
+            "31 Jan 2026",
+            r"^\d{1,2}[ -][A-Za-z]{3,9}[ -]\d{4}",
+            ("%d %b %Y", "%d-%b-%Y", "%d %B %Y"),
+            _CLOCKS,
+        ),
     ]
 }

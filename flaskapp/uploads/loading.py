@@ -1,7 +1,7 @@
-"""The second pass over a file: its rows into a table of their own, in commits so short that others can write.
+"""The second pass over a file: its rows into a table of their own, in commits that let others write.
 
-The table is dropped first and made anew, so that a load may be tried again after a crash. The profile is built
-on the way. Nothing here touches the job: progress and the wish to stop come and go through callables.
+The table is dropped first and made anew, so that a load may be tried again after a crash. The profile is
+built on the way. Nothing here touches the job: progress and the wish to stop come and go through callables.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -1,15 +1,16 @@
 """What a column looks like: how much is empty, how many different values, their range, mean and distribution.
 
-One `add` for each chunk, in memory that does not grow with the table; where a figure is no longer exact, a flag
-beside it says so. The result is plain JSON; dates are ISO text in it.
+One `add` for each chunk, in memory that does not grow with the table; where a figure is no longer exact, a
+flag beside it says so. The result is plain JSON; dates are ISO text in it.
 """
 
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
+from math import isfinite
 from typing import TYPE_CHECKING
 
 from .columns import Column
-from .kinds import Kind, Value
+from .kinds import Kind, Range, Value, reach
 from .sketches import Distinct, Frequent
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 _BINS = 20
 _SHOWN = 200
 _EPOCH_DAY = date(1970, 1, 1)
-_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - the values of a table carry no zone
+_EPOCH = datetime(1970, 1, 1)
 _MICROSECOND = timedelta(microseconds=1)
 
 
@@ -41,8 +42,7 @@ class _ColumnProfile:
         self._column = column
         self._filled = self._empty = 0
         self._total = 0.0
-        self._smallest: Value | None = None
-        self._largest: Value | None = None
+        self._range = Range()
         self._distinct = Distinct(of_columns)
         self._frequent = Frequent(of_columns) if column.kind in (Kind.TEXT, Kind.BOOLEAN) else None
         self._histogram = _histogram(column)
@@ -52,12 +52,12 @@ class _ColumnProfile:
         filled = values.drop_nulls()
         if not len(filled):
             return
-        low, high = filled.min(), filled.max()
-        self._smallest = low if self._smallest is None else min(self._smallest, low)  # type: ignore[type-var]
-        self._largest = high if self._largest is None else max(self._largest, high)  # type: ignore[type-var]
+        self._range.include(*reach(filled))
         if self._column.kind in (Kind.INTEGER, Kind.DECIMAL):
             # Each chunk's mean, weighted: a sum of 64-bit integers could overflow.
-            self._total += float(filled.mean()) * len(filled)
+            mean = filled.cast(float).mean()
+            assert isinstance(mean, float)  # noqa: S101 - there are values, and they are floats
+            self._total += mean * len(filled)
         self._filled += len(filled)
         self._distinct.add(filled)
         if self._frequent:
@@ -66,7 +66,9 @@ class _ColumnProfile:
             self._histogram.add(filled)
 
     def result(self) -> dict[str, object]:
-        has_mean = self._filled and self._column.kind in (Kind.INTEGER, Kind.DECIMAL)
+        has_mean = (
+            self._filled and self._column.kind in (Kind.INTEGER, Kind.DECIMAL) and isfinite(self._total)
+        )
         found: dict[str, object] = {
             "name": self._column.name,
             "type": self._column.kind.value,
@@ -74,8 +76,8 @@ class _ColumnProfile:
             "empty": self._empty,
             "distinct": self._distinct.estimate(),
             "distinct_is_exact": self._distinct.is_exact,
-            "smallest": _plain(self._smallest),
-            "largest": _plain(self._largest),
+            "smallest": _plain(self._range.smallest),
+            "largest": _plain(self._range.largest),
             "mean": self._total / self._filled if has_mean else None,
             "histogram": self._histogram.result() if self._histogram and self._filled else None,
         }

@@ -53,7 +53,7 @@ def init_app(app: Flask) -> None:
 def received() -> IncomingFile | None:
     """The file of this request's field `file`; None if none was sent."""
     sent = request.files.get("file")
-    return sent.stream if sent is not None and isinstance(sent.stream, IncomingFile) else None  # type: ignore[return-value]
+    return sent.stream if sent is not None and isinstance(sent.stream, IncomingFile) else None
 
 
 def _discard_what_was_not_kept(_error: Any) -> None:

@@ -20,7 +20,11 @@ _MAGIC = (
     (b"\xff\xd8\xff", "a JPEG picture", "upload a CSV or tab-separated text file"),
     (b"GIF8", "a GIF picture", "upload a CSV or tab-separated text file"),
     (b"%PDF-", "a PDF document", "upload the table behind it as a CSV file"),
-    (b"PK\x03\x04", "an Excel workbook or a ZIP archive", "save the sheet as CSV, or unpack the archive first"),
+    (
+        b"PK\x03\x04",
+        "an Excel workbook or a ZIP archive",
+        "save the sheet as CSV, or unpack the archive first",
+    ),
     (b"PK\x05\x06", "an empty ZIP archive", "upload a CSV file"),
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Excel workbook", "save the sheet as CSV and upload that"),
     (b"\x1f\x8b", "a gzip archive", "unpack it and upload the file inside"),
@@ -40,7 +44,9 @@ _CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f]")
 
 def refuse_known_formats(head: bytes) -> None:
     if not head:
-        raise UnreadableTable("The file is empty: choose a file with a header row and at least one row of data.")
+        raise UnreadableTable(
+            "The file is empty: choose a file with a header row and at least one row of data."
+        )
     for magic, name, cure in _MAGIC:
         if head.startswith(magic):
             raise UnreadableTable(f"This is {name}, not a text table: {cure}.")
@@ -49,12 +55,12 @@ def refuse_known_formats(head: bytes) -> None:
 def refuse_what_is_not_text(text: str) -> None:
     # A stray NUL or bell is one bad row; a file full of them was never text.
     if len(_CONTROL.findall(text)) > 4 + len(text) // 200:
-        raise UnreadableTable(
-            "This is a binary file, not text: save the table as CSV (UTF-8) and upload that file."
-        )
+        raise UnreadableTable("This is a binary file, not text: save the table as CSV (UTF-8) and upload that file.")
     if _MARKUP.match(text):
         raise UnreadableTable("This is a web page or an XML file, not a table: export the table as CSV.")
     if _JSON.match(text):
         raise UnreadableTable("This is JSON, not a table with a header row: convert it to CSV.")
     if not text.strip():
-        raise UnreadableTable("The file holds nothing but blank lines: choose a file with a header row and data.")
+        raise UnreadableTable(
+            "The file holds nothing but blank lines: choose a file with a header row and data."
+        )

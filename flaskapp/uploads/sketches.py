@@ -44,19 +44,20 @@ class Distinct:
             return 0
         if self.is_exact:
             return len(self._hashes)
-        return round((self._most - 1) * 2**64 / self._hashes[-1])
+        return round((self._most - 1) * 2**64 / int(self._hashes[-1]))
 
 
 class Frequent:
     """The most frequent texts, by counters of which the smallest give way (Misra and Gries).
 
-    Once a counter gave way a count may be too low, but a text that fills more than 1/k of the rows is never missed.
+    Once a counter gave way a count may be a little too low, but a text that stands out is never missed.
     """
 
     def __init__(self, of_columns: int) -> None:
         self._most = max(50, min(2_000, _COUNTERS // of_columns))
         self._counts: pl.DataFrame | None = None
         self.is_exact = True
+        self._given_way = 0
 
     def add(self, filled: "pl.Series") -> None:
         pl = polars()
@@ -73,11 +74,16 @@ class Frequent:
 
     def _give_way(self, counts: "pl.DataFrame") -> "pl.DataFrame":
         self.is_exact = False
-        next_best = counts["count"].top_k(self._most + 1)[-1]
-        return counts.filter(counts["count"] > next_best).with_columns(count=polars().col("count") - next_best)
+        next_best = int(counts["count"].top_k(self._most + 1)[-1])
+        self._given_way += next_best
+        return counts.filter(counts["count"] > next_best).with_columns(
+            count=polars().col("count") - next_best
+        )
 
     def top(self, most: int = 5) -> list[dict[str, object]]:
         if self._counts is None:
             return []
-        best = self._counts.sort(["count", "value"], descending=[True, False]).head(most)
+        # What stands below the number given away may be there by chance.
+        sure = self._counts.filter(self._counts["count"] > self._given_way)
+        best = sure.sort(["count", "value"], descending=[True, False]).head(most)
         return [{"value": value, "count": count} for value, count in best.iter_rows()]

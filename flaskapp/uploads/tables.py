@@ -6,9 +6,10 @@ No model knows them: each upload has columns of its own.
 
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.mysql import LONGTEXT
+from sqlalchemy.dialects.mysql import DATETIME, LONGTEXT
 from sqlalchemy.engine import Engine
 
 from .columns import Column
@@ -17,15 +18,14 @@ from .kinds import Kind
 
 _LINE = sa.BigInteger().with_variant(sa.Integer, "sqlite")  # there it is the row's own id, at no cost
 _TEXT = sa.Text().with_variant(LONGTEXT, "mysql", "mariadb")
-_TYPES: dict[Kind, sa.types.TypeEngine[object]] = {
+_TYPES: dict[Kind, sa.types.TypeEngine[Any]] = {
     Kind.INTEGER: sa.BigInteger(),
     Kind.DECIMAL: sa.Double(),
     Kind.BOOLEAN: sa.Boolean(),
     Kind.DATE: sa.Date(),
-    Kind.DATETIME: sa.DateTime().with_variant(sa.dialects.mysql.DATETIME(fsp=6), "mysql", "mariadb"),
+    Kind.DATETIME: sa.DateTime().with_variant(DATETIME(fsp=6), "mysql", "mariadb"),
     Kind.TEXT: _TEXT,
 }
-_UNICODE = {"mysql_charset": "utf8mb4", "mariadb_charset": "utf8mb4"}
 _ROWS_DELETED_AT_ONCE = 20_000
 
 
@@ -36,7 +36,8 @@ def rows_table(name: str, columns: Sequence[Column]) -> sa.Table:
         sa.MetaData(),
         sa.Column(ROW_NUMBER, _LINE, primary_key=True, autoincrement=False),
         *(sa.Column(column.name, _TYPES[column.kind], key=f"c{i}") for i, column in enumerate(columns)),
-        **_UNICODE,
+        mysql_charset="utf8mb4",
+        mariadb_charset="utf8mb4",
     )
 
 
@@ -49,7 +50,8 @@ def bad_rows_table(name: str) -> sa.Table:
         sa.Column("row_number", sa.BigInteger, nullable=False),
         sa.Column("reason", _TEXT, nullable=False),
         sa.Column("raw", _TEXT, nullable=False),
-        **_UNICODE,
+        mysql_charset="utf8mb4",
+        mariadb_charset="utf8mb4",
     )
 
 

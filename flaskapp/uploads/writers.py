@@ -33,7 +33,7 @@ class Writer:
     def __init__(self, engine: Engine, table: sa.Table) -> None:
         self.engine = engine
         self.table = table
-        # The driver's own executemany, without SQLAlchemy's look at each value, which costs more than the insert.
+        # The driver's own executemany: SQLAlchemy's look at each value costs more than the insert.
         self._insert = str(table.insert().compile(dialect=engine.dialect))
 
     def write(self, rows: Rows) -> None:
@@ -54,9 +54,8 @@ class Writer:
             raise
 
     def too_wide(self, database: str) -> TooWide:
-        return TooWide(
-            f"A row of {len(self.table.columns) - 1:,} columns is too wide for {database}: split the table by columns."
-        )
+        width = len(self.table.columns) - 1
+        return TooWide(f"A row of {width:,} columns is too wide for {database}: split the table by columns.")
 
 
 class PacedWriter(Writer):

@@ -81,6 +81,7 @@ class StandIn:
         self._app, self._engine = app, engine
         self._turn = Turn(app, engine)
         self._looked_at = time.monotonic()
+        self._missed = 0
         self._needed = False
 
     def look(self) -> None:
@@ -88,7 +89,10 @@ class StandIn:
         if time.monotonic() - self._looked_at > _LOOK_FOR_BEAT_EVERY:
             self._looked_at = time.monotonic()
             with Session(self._engine) as session:
-                needed = not queries.live_workers(session, _BEAT_MISSED_SECONDS, kind="beat")
+                missed = not queries.live_workers(session, _BEAT_MISSED_SECONDS, kind="beat")
+            # Twice in a row: a beat that is just being restarted, or stopped together with us, is not missing.
+            self._missed = self._missed + 1 if missed else 0
+            needed = self._missed >= 2
             if needed and not self._needed:
                 logger.warning("No beat is running: this worker takes its turns. Start one with `celery beat`.")
             self._needed = needed

@@ -87,9 +87,7 @@ class Up:
         self.port = port
         self.folder = folder
         self.output = folder / "output"
-        kept = {
-            name: value for name, value in os.environ.items() if name not in ("MAKELEVEL", "STOP_SECONDS")
-        }
+        kept = {name: value for name, value in os.environ.items() if name not in ("MAKELEVEL", "STOP_SECONDS")}
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "flaskapp.up"],
@@ -193,9 +191,7 @@ def test_an_unwritable_folder_gets_one_sentence(up: Callable[..., Up], tmp_path:
 
 
 def test_a_host_of_another_machine_gets_one_sentence(up: Callable[..., Up]) -> None:
-    assert refusal(up(HOST="192.0.2.1")).startswith(
-        "HOST is '192.0.2.1', which is no address of this machine"
-    )
+    assert refusal(up(HOST="192.0.2.1")).startswith("HOST is '192.0.2.1', which is no address of this machine")
 
 
 @pytest.mark.parametrize("port", ["http", "0", "65536", "-1"])
@@ -255,9 +251,7 @@ def test_a_program_that_is_killed_starts_again(up: Callable[..., Up]) -> None:
     os.kill(killed, signal.SIGKILL)
 
     run.wait_for("web was ended by SIGKILL; it starts again in 1 s.")
-    wait_until(
-        lambda: f"at: http://127.0.0.1:{run.port} " in run.text().split("SIGKILL")[-1], 15, "web listens"
-    )
+    wait_until(lambda: f"at: http://127.0.0.1:{run.port} " in run.text().split("SIGKILL")[-1], 15, "web listens")
     assert run.get("/readyz") == "ready"
 
 

@@ -1,0 +1,40 @@
+"""What a loaded table looks like: its profile, its first rows, its bad rows. SELECTs only."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import sqlalchemy as sa
+from kombu.utils.json import loads
+
+from flaskapp.extensions import db
+from flaskapp.uploads.drawing import sparkline
+from flaskapp.uploads.escaping import bad_rows_csv
+from flaskapp.uploads.models import Upload
+
+_FIRST_ROWS = 12
+_BAD_ROWS_SHOWN = 20
+
+
+def shown(upload: Upload) -> dict[str, Any]:
+    """What the pages of a loaded table render."""
+    report = loads(upload.report or "{}")
+    return {
+        "columns": report.get("columns", []),
+        "report": report,
+        "drawn": sparkline,
+        "first_rows": _rows(str(upload.table_name), _FIRST_ROWS),
+        "bad_rows": _rows(upload.bad_table_name, _BAD_ROWS_SHOWN) if upload.bad_table_name else [],
+    }
+
+
+def bad_rows_lines(upload: Upload) -> Iterator[str]:
+    """The listed bad rows as CSV, safe to open in a spreadsheet."""
+    return bad_rows_csv((number, reason, raw) for _id, number, reason, raw in _rows(str(upload.bad_table_name), None))
+
+
+def _rows(table_name: str | None, limit: int | None) -> list[tuple[Any, ...]]:
+    quoted = db.engine.dialect.identifier_preparer.quote(str(table_name))
+    # The name is ours (t_, hex digits, a number), and quoted all the same.
+    query = f"SELECT * FROM {quoted} ORDER BY 1" + (f" LIMIT {limit}" if limit else "")  # noqa: S608
+    with db.engine.connect() as connection:
+        return [tuple(row) for row in connection.execute(sa.text(query))]

@@ -1,0 +1,245 @@
+"""Tasks whose first argument picks their fate, for tests of every way in which an attempt can end."""
+
+import os
+import signal
+import time
+from typing import Any
+
+from celery import chain, shared_task
+from celery.exceptions import Ignore, Reject
+from sqlalchemy import insert, text
+from sqlalchemy.orm import Session
+
+from flaskapp.diagnostics.models import Effect
+from flaskapp.diagnostics.tasks import echo
+from flaskapp.extensions import db
+from flaskapp.jobs import queries
+
+
+class OddError(Exception):
+    """Cannot be made again from its arguments, and they are not JSON."""
+
+    def __init__(self, first: object, second: object) -> None:
+        super().__init__(object(), second)
+        self.first = first
+
+    def __str__(self) -> str:
+        return "odd"
+
+
+def write(task: Any, key: str) -> None:
+    row = {"key": key, "job_id": task.request.id, "attempt": task.attempt_number}
+    db.session.execute(insert(Effect).values(row))
+
+
+def ok(task: Any, value: Any = None) -> Any:
+    return value
+
+
+def fail(task: Any, message: str = "on purpose") -> None:
+    raise ValueError(message)
+
+
+def fail_oddly(task: Any) -> None:
+    raise OddError(1, 2)
+
+
+def fail_unspeakably(task: Any) -> None:
+    raise ValueError("nul \x00 and surrogate \ud800")
+
+
+def die(task: Any) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def leave(task: Any) -> None:
+    os._exit(3)
+
+
+def sleep(task: Any, seconds: float) -> float:
+    time.sleep(seconds)
+    return seconds
+
+
+def write_and_sleep(task: Any, key: str, seconds: float) -> str:
+    """Sleeps before it writes, so that no write lock is held meanwhile."""
+    time.sleep(seconds)
+    write(task, key)
+    return key
+
+
+def sleep_in_first(task: Any, key: str, seconds: float) -> int:
+    """Only the first attempt is slow."""
+    if task.attempt_number == 1:
+        time.sleep(seconds)
+    write(task, key)
+    return int(task.attempt_number)
+
+
+def ignore(task: Any) -> None:
+    write(task, "ignored")
+    raise Ignore("nothing to do")
+
+
+def reject(task: Any) -> None:
+    write(task, "rejected")
+    raise Reject("not for us")
+
+
+def reject_requeue(task: Any) -> str:
+    if task.attempt_number == 1:
+        write(task, "rejected")
+        raise Reject("not now", requeue=True)
+    return "later"
+
+
+def retry(task: Any, times: int, limit: int = 3, countdown: float = 0) -> int:
+    if task.request.retries < times:
+        write(task, "retried")
+        raise task.retry(exc=ValueError("try again"), countdown=countdown, max_retries=limit)
+    return int(task.request.retries)
+
+
+def retry_with_other_arguments(task: Any, value: str) -> str:
+    if task.request.retries == 0:
+        raise task.retry(args=["retry_with_other_arguments", "second"], countdown=0)
+    return value
+
+
+def retry_nothrow(task: Any) -> str:
+    if task.request.retries == 0:
+        write(task, "before")
+        task.retry(countdown=0, throw=False)
+        return "first"
+    return "second"
+
+
+def replace(task: Any) -> None:
+    write(task, "replaced")
+    raise task.replace(echo.si("the other"))
+
+
+def replace_chain(task: Any) -> None:
+    raise task.replace(chain(echo.si("one"), echo.si("two")))
+
+
+def replace_twice(task: Any) -> None:
+    raise task.replace(task.app.tasks["tests.fate"].si("replace"))
+
+
+def submit_child(task: Any, *fate_of_child: Any) -> str:
+    return str(task.app.tasks["tests.fate"].delay(*fate_of_child).id)
+
+
+def submit_child_then_fail(task: Any) -> None:
+    task.app.tasks["tests.fate"].delay("ok")
+    raise ValueError("after submitting")
+
+
+def write_then_ok(task: Any, key: str) -> str:
+    write(task, key)
+    return key
+
+
+def write_then_fail(task: Any, key: str) -> None:
+    write(task, key)
+    raise ValueError("after writing")
+
+
+def write_and_commit_midway(task: Any, key: str) -> None:
+    write(task, f"{key} before")
+    db.session.commit()
+    write(task, f"{key} after")
+    raise ValueError("after the checkpoint")
+
+
+def break_session(task: Any) -> str:
+    """Leaves the session in a transaction that its database has given up."""
+    write(task, "broken")
+    try:
+        db.session.execute(text("SELECT nothing FROM nowhere"))
+    except Exception as problem:  # noqa: BLE001 -- the task is a bad citizen on purpose
+        return type(problem).__name__
+    return "unbroken"
+
+
+def leave_a_wrong_row(task: Any) -> str:
+    """Its flush will fail, after the task has returned."""
+    db.session.add(Effect(key=None, job_id="x", attempt=1))
+    return "looks well"
+
+
+def unencodable(task: Any) -> object:
+    return object()
+
+
+def look_at_oneself(task: Any, *how: Any) -> list[Any]:
+    """What another connection sees while this runs."""
+    if how:
+        task.update_state(state="READING", meta={"current": 3, "total": 10})
+    seen = task.app.AsyncResult(task.request.id)
+    return [seen.state, seen.info]
+
+
+def tell_progress(task: Any) -> list[Any]:
+    """What another connection sees of the progress."""
+    task.progress(3, 10, "three of ten")
+    with Session(db.engine) as session:
+        row = queries.progress(session, [task.request.id])[task.request.id]
+        return [row.current, row.total, row.message, row.attempt]
+
+
+def who_am_i(task: Any) -> list[Any]:
+    request = task.request
+    return [request.id, request.retries, request.root_id, request.parent_id, request.delivery_info["routing_key"]]
+
+
+FATES = {name: function for name, function in globals().items() if getattr(function, "__module__", "") == __name__}
+
+
+@shared_task(bind=True, name="tests.fate")
+def fate(self: Any, what: str, *args: Any) -> Any:
+    """Do what the first argument says."""
+    return FATES[what](self, *args)
+
+
+@shared_task(bind=True, name="tests.autoretry", autoretry_for=(ValueError,), max_retries=2, retry_backoff=False)
+def autoretry(self: Any, times: int) -> int:
+    if self.request.retries < times:
+        raise ValueError("temporary")
+    return int(self.request.retries)
+
+
+@shared_task(name="tests.forgetful", ignore_result=True)
+def forgetful() -> str:
+    return "nobody reads this"
+
+
+@shared_task(name="tests.add")
+def add(*numbers: Any) -> Any:
+    return sum(sum(number) if isinstance(number, list) else number for number in numbers)
+
+
+@shared_task(name="tests.note_error")
+def note_error(request: Any, exc: Any, traceback: Any) -> None:
+    """An errback of the new kind: called in the worker that failed."""
+    db.session.execute(insert(Effect).values(key=f"errback {exc}", job_id=str(request.id), attempt=0))
+
+
+@shared_task(name="tests.note_failed_id")
+def note_failed_id(job_id: str) -> None:
+    """An errback of the old kind: a job of its own, given the failed job's id."""
+    db.session.execute(insert(Effect).values(key=f"errback of {job_id}", job_id=job_id, attempt=0))
+
+
+@shared_task(bind=True, name="tests.with_hooks")
+def with_hooks(self: Any, should_fail: bool = False) -> str:
+    if should_fail:
+        raise ValueError("hooked")
+    return "hooked"
+
+
+@shared_task(name="tests.limited", time_limit=1)
+def limited(seconds: float) -> float:
+    time.sleep(seconds)
+    return seconds

@@ -1,0 +1,16 @@
+"""Celery's front door with the test tasks: `celery -A tests.worker_for_tests worker`.
+
+TEST_SCHEDULE_SECONDS adds a schedule of that rhythm, as a user of the project would.
+"""
+
+import os
+
+import tests.tasks_for_tests  # noqa: F401 -- importing registers them
+from celery_worker import app
+
+if every := os.environ.get("TEST_SCHEDULE_SECONDS"):
+    app.conf.beat_schedule["every-moment"] = {
+        "task": "diagnostics.echo",
+        "schedule": float(every),
+        "args": ("tick",),
+    }
