@@ -24,7 +24,8 @@ worker_tmp_dir = str(_memory) if _memory.is_dir() and os.access(_memory, os.W_OK
 
 accesslog = None
 errorlog = "-"
-# X-Forwarded-Proto and its like are believed from these addresses only, from nobody by default.
-forwarded_allow_ips = os.environ.get("TRUSTED_PROXIES", "")
+# gunicorn believes no forwarding header: TRUSTED_PROXIES says how many proxies to believe, and the application
+# reads the headers itself.
+forwarded_allow_ips = ""
 # gunicorn's remote control: we end it by signals, and it would leave a socket in the home folder.
 control_socket_disable = True

@@ -24,7 +24,7 @@ from flaskapp.extensions import db
 csrf = CSRFProtect()
 login_manager = LoginManager()
 #: Health is asked by machines that have no account; the pages before the login need their style.
-PUBLIC_ENDPOINTS = frozenset({"static", "assets.bootstrap_css", "health.healthz", "health.readyz"})
+PUBLIC_ENDPOINTS = frozenset({"static", "health.healthz", "health.readyz"})
 
 P = ParamSpec("P")
 R = TypeVar("R")

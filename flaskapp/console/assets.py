@@ -10,6 +10,8 @@ from pathlib import Path
 import flask_bootstrap
 from flask import Flask, Response, request, url_for
 
+from flaskapp.accounts.protection import public
+
 _YEAR = 31_536_000
 
 
@@ -19,6 +21,7 @@ def init_app(app: Flask) -> None:
     plain = stylesheet.read_bytes().partition(b"/*# sourceMappingURL")[0]
     packed, version = gzip.compress(plain, mtime=0), sha256(plain).hexdigest()[:12]
 
+    @public
     def bootstrap_css() -> Response:
         response = Response(mimetype="text/css")
         if request.accept_encodings.quality("gzip"):

@@ -217,8 +217,9 @@ def hold(session: Session, job_id: str, seconds: float) -> bool:
 def claim(session: Session, hints: Iterable[Hint], worker: str) -> dict[str, Claimed]:
     """Give `worker` the next attempt of each hinted job that is due; a missing id was refused.
 
-    Waiting is accepted too: a message can overtake mark_queued. A message from an older sending, for a job that
-    is not yet due or already taken is refused. One that is past its expiry is cancelled instead.
+    Waiting is accepted too: a message can overtake mark_queued. A message from an older sending (or from somebody
+    else, for a job that we have sent), for a job that is not yet due or already taken is refused. One that is past
+    its expiry is cancelled instead.
     A job this worker already holds is answered again as it stands: the commit of its claim went through, but the
     answer was lost. So a worker must not offer what it knows it holds.
     """
@@ -231,7 +232,7 @@ def claim(session: Session, hints: Iterable[Hint], worker: str) -> dict[str, Cla
         .where(Job.id.in_(list(wanted)), or_(due, mine))
         .with_for_update()
     ).all()
-    accepted = [row for row in rows if wanted[row.id].send in (None, row.sends)]
+    accepted = [row for row in rows if (wanted[row.id].send or 0) == row.sends]
     again = [row for row in accepted if row.state == JobState.RUNNING]
     late = [row for row in accepted if row.late and row not in again]
     fresh = [row for row in accepted if row not in again and row not in late]
@@ -460,6 +461,8 @@ def _wait(due: datetime | ColumnElement[datetime]) -> dict[str, Any]:
         "worker": null(),
         "sender": null(),
         "sending_until": null(),
+        # A duplicate of the message that just ran would bring its old arguments and number of retries.
+        "sends": Job.sends + 1,
     }
 
 

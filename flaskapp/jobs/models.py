@@ -78,7 +78,7 @@ class Job(Base):
     #: While a relay is sending it, who and until when nobody else may.
     sender: Mapped[str | None] = mapped_column(String(36))
     sending_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    #: How often it was sent; each message carries its number, and claim compares it.
+    #: The number of its newest sending (a new attempt makes older ones stale); each message carries it, claim compares.
     sends: Mapped[int] = mapped_column(default=0)
 
     #: How often it was claimed: the number that fences.

@@ -26,12 +26,14 @@ def columns_named(header: list[str]) -> tuple[str, ...]:
     names = []
     for position, cell in enumerate(header, start=1):
         wanted = name = _clean(cell) or f"column_{position}"
-        while _as_compared(name) in taken:
-            times[_as_compared(wanted)] += 1
-            suffix = f"_{times[_as_compared(wanted)]}"
+        first = compared = _as_compared(name)
+        while compared in taken:
+            times[first] += 1
+            suffix = f"_{times[first]}"
             name = _clip(wanted, _MAX_BYTES - len(suffix)) + suffix
-        taken.add(_as_compared(name))
-        times[_as_compared(name)] += 1
+            compared = _as_compared(name)
+        taken.add(compared)
+        times[compared] += 1
         names.append(name)
     return tuple(names)
 
@@ -69,11 +71,15 @@ def _counts_up(cells: list[str]) -> bool:
 
 def _as_compared(name: str) -> str:
     """The name as the strictest database compares it: MariaDB sees neither case nor accents."""
+    if name.isascii():
+        return name.lower()
     return "".join(c for c in unicodedata.normalize("NFKD", name.casefold()) if not unicodedata.combining(c))
 
 
 def _clean(cell: str) -> str:
     # MariaDB takes no letter beyond U+FFFF in a name; a control character helps nobody.
+    if cell.isascii() and cell.isprintable():
+        return _clip(" ".join(cell[:1000].split()), _MAX_BYTES)
     kept = (" " if unicodedata.category(c)[0] in "CZ" or c > "\uffff" else c for c in cell[:1000])
     printable = "".join(kept)
     return _clip(" ".join(printable.split()), _MAX_BYTES)

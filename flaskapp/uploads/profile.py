@@ -66,9 +66,7 @@ class _ColumnProfile:
             self._histogram.add(filled)
 
     def result(self) -> dict[str, object]:
-        has_mean = (
-            self._filled and self._column.kind in (Kind.INTEGER, Kind.DECIMAL) and isfinite(self._total)
-        )
+        has_mean = self._filled and self._column.kind in (Kind.INTEGER, Kind.DECIMAL) and isfinite(self._total)
         found: dict[str, object] = {
             "name": self._column.name,
             "type": self._column.kind.value,

@@ -148,13 +148,15 @@ def _swallowed_rows(record: list[str], lines: "_Lines", dialect: Dialect) -> boo
     def parse(text: list[str], strict: bool) -> list[list[str]]:
         return list(csv.reader(text, delimiter=dialect.delimiter, quotechar=dialect.quote, strict=strict))
 
-    if lines.at_end:
-        try:
-            parse(lines.record, strict=True)
-        except csv.Error as error:
-            return "unexpected end" in str(error)
     width = len(dialect.header)
-    return len(record) != width and [len(row) for row in parse(lines.record[1:2], strict=False)] == [width]
+    is_odd = len(record) != width
+    try:
+        parse(lines.record, strict=True)
+    except csv.Error as error:
+        if "unexpected end" in str(error):
+            return True
+        is_odd = True  # a quote ends in the middle of a cell: it may well be the first of another
+    return is_odd and [len(row) for row in parse(lines.record[1:2], strict=False)] == [width]
 
 
 def _raw(lines: list[str]) -> str:

@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from .header import columns_named, looks_like_data
@@ -20,6 +21,7 @@ HEAD = 256 * 1024
 #: MariaDB's and PostgreSQL's tables end between 1,000 and 1,600 columns, SQLite's at 2,000.
 MAX_COLUMNS = 1_000
 _SAMPLE_RECORDS = 200
+_MOST_RECORDS = 2_000  # blank ones too
 _MOST_HEADER_LINES = 20
 _DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 _SINGLE_QUOTED = re.compile(r"(?:^|[,;\t|])'[^'\n]*'(?=[,;\t|\r\n])", re.MULTILINE)
@@ -68,16 +70,15 @@ def _lay_out(head: bytes, is_whole: bool, encoding: str) -> Dialect:
     delimiter = delimiter or _likeliest_delimiter(body, quote)
     records = list(_records(body, delimiter, quote))
     if not records:
-        raise UnreadableTable(
-            "The file has no header row: write the names of the columns into its first line."
-        )
+        raise UnreadableTable("The file has no header row: write the names of the columns into its first line.")
     header_lines, header = records[0]
     if len(header) > MAX_COLUMNS:
-        raise UnreadableTable(
-            f"The table has {len(header):,} columns, more than {MAX_COLUMNS:,}: split it by columns."
-        )
+        raise UnreadableTable(f"The table has {len(header):,} columns, more than {MAX_COLUMNS:,}: split it by columns.")
     rows = [row for _, row in records[1:]]
-    _refuse_bad_shape(header, rows, _has_open_quote(body, delimiter, quote, header_lines))
+    if _has_open_quote(body, delimiter, quote, header_lines):
+        raise UnreadableTable("The header row opens a quote that never ends: close it or remove the quote mark.")
+    if is_whole or rows:  # else the second row is longer than what was read: that is for the survey to judge
+        _refuse_bad_shape(header, rows)
     if looks_like_data(header, rows):
         raise UnreadableTable(
             "The first line holds values, not names: put a header row with the names of the columns above it."
@@ -88,9 +89,7 @@ def _lay_out(head: bytes, is_whole: bool, encoding: str) -> Dialect:
 def _whole_lines(text: str) -> str:
     end = max(text.rfind("\n"), text.rfind("\r"))
     if end < 0:
-        raise UnreadableTable(
-            f"The first line is longer than {HEAD:,} bytes: put a line break after each row."
-        )
+        raise UnreadableTable(f"The first line is longer than {HEAD:,} bytes: put a line break after each row.")
     return text[: end + 1]
 
 
@@ -105,7 +104,7 @@ def _records(text: str, delimiter: str, quote: str) -> Iterator[tuple[int, list[
     csv.field_size_limit(max(csv.field_size_limit(), HEAD + 1))
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quotechar=quote)
     found = 0
-    for record in reader:
+    for record in islice(reader, _MOST_RECORDS):
         if any(cell.strip() for cell in record):
             yield reader.line_num, record
             found += 1
@@ -141,11 +140,7 @@ def _has_open_quote(text: str, delimiter: str, quote: str, header_lines: int) ->
     return False
 
 
-def _refuse_bad_shape(header: list[str], rows: list[list[str]], has_open_quote: bool) -> None:
-    if has_open_quote:
-        raise UnreadableTable(
-            "The header row opens a quote that never ends: close it, or remove the quote mark."
-        )
+def _refuse_bad_shape(header: list[str], rows: list[list[str]]) -> None:
     width = Counter(map(len, rows)).most_common(1)[0][0] if rows else len(header)
     if len(header) == 1 and width > 1:
         raise UnreadableTable(

@@ -19,8 +19,8 @@ _MARKS = (
 )
 # The code pages that tables are still saved in. Left to choose among a hundred, the detector
 # takes one that nobody uses (cp775) for a file with three umlauts.
-_CODE_PAGES = ["cp1252", "cp1250", "cp1251", "koi8_r", "cp1253", "cp1254"]
-_CODE_PAGES += ["cp932", "euc_jp", "gb18030", "big5", "cp949"]
+_WESTERN = ["cp1252", "cp1250", "cp1254"]
+_CODE_PAGES = [*_WESTERN, "cp1251", "koi8_r", "cp1253", "cp932", "euc_jp", "gb18030", "big5", "cp949"]
 _NOT_UTF8 = re.compile("[\udc80-\udcff]")
 _NOT_LEADING = bytes(range(0x00, 0xC0))
 
@@ -81,7 +81,9 @@ def _weigh_utf8(path: Path) -> tuple[int, int, bytes]:
 def _guess_code_page(evidence: bytes) -> str:
     from charset_normalizer import from_bytes  # slow to import, and rarely needed
 
-    best = from_bytes(evidence, cp_isolation=_CODE_PAGES).best()
+    # Accents that stand alone between plain letters are Western; other scripts come in runs.
+    pages = _CODE_PAGES if re.search(rb"[\x80-\xff]{2}", evidence) else _WESTERN
+    best = from_bytes(evidence, cp_isolation=pages).best()
     if best is None or "cp1252" in best.could_be_from_charset:
         return "cp1252"
     return best.encoding

@@ -40,7 +40,7 @@ def _next_due() -> Job | None:
 
 def _run(job: Job) -> None:
     with Session(db.engine) as session, session.begin():
-        claimed = lifecycle.claim(session, [Hint(job.id)], WORKER).get(job.id)
+        claimed = lifecycle.claim(session, [Hint(job.id, job.sends)], WORKER).get(job.id)
     if claimed is None:
         return
     request: dict[str, Any] = publisher.headers(job) | {

@@ -13,7 +13,7 @@ from flaskapp.accounts.views import safe_target
 from flaskapp.extensions import db
 from tests.integration.doors_fixtures import PASSWORD, Doors, csrf_of, sign_in
 
-OPEN_ENDPOINTS = {"static", "accounts.login", "health.healthz", "health.readyz"}
+OPEN_ENDPOINTS = {"assets.bootstrap_css", "static", "accounts.login", "health.healthz", "health.readyz"}
 
 
 def cookie_of(response) -> str:

@@ -13,7 +13,7 @@ import pytest
 import redis as redis_client
 
 from tests import services
-from tests.services import PostgreSQL, RabbitMQ, Redis, ServiceMissing, debian, finder, fixtures, wait_until
+from tests.services import PostgreSQL, RabbitMQ, Redis, ServiceMissing, base, debian, finder, fixtures, wait_until
 from tests.services.processes import Program, ServiceFailed, family, running_processes
 
 PERSISTENT = pika.BasicProperties(delivery_mode=pika.DeliveryMode.Persistent)
@@ -175,9 +175,20 @@ def test_a_helper_that_outlives_its_program_is_ended_too(tmp_path: Path) -> None
     assert not alive(everything)
 
 
-def test_services_started_for_a_person_stop_on_ctrl_c() -> None:
+def test_a_folder_in_use_is_refused(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "SOMEBODY_MAY_BE_STOPPING_SECONDS", 0)
+
+    with pytest.raises(ServiceFailed, match="is in use by services that run already"):
+        Redis(redis.folder).start()
+
+
+def test_services_started_for_a_person_stop_on_ctrl_c(tmp_path: Path) -> None:
     run = subprocess.Popen(
-        [sys.executable, "-m", "tests.services"], stdout=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, "-m", "tests.services"],
+        env={**os.environ, "INSTANCE_PATH": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     assert run.stdout is not None
     printed = []

@@ -3,6 +3,7 @@
 Prints their addresses and what to set to run Offload on them; stops them cleanly.
 """
 
+import os
 import signal
 import sys
 from contextlib import ExitStack
@@ -13,7 +14,8 @@ from tests.services import ServiceFailed, ServiceMissing, postgresql, rabbitmq, 
 from tests.services.base import Service
 from tests.services.rabbitmq_server import RabbitMQ
 
-FOLDER = Path(__file__).parents[2] / "instance" / "services"
+INSTANCE = Path(os.environ.get("INSTANCE_PATH") or Path(__file__).parents[2] / "instance")
+FOLDER = INSTANCE / "services"
 KINDS = {"RabbitMQ": rabbitmq, "PostgreSQL": postgresql, "Redis": redis}
 
 

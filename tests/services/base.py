@@ -4,6 +4,7 @@ Promises that it starts again on the same port, that what it keeps lies below th
 leaving the context leaves no process.
 """
 
+import fcntl
 import os
 import pwd
 import shutil
@@ -15,7 +16,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from tests.services.processes import LOCALHOST, Program, ServiceFailed, free_port, run_as
+from tests.services.processes import LOCALHOST, Program, ServiceFailed, free_port, run_as, wait_until
+
+SOMEBODY_MAY_BE_STOPPING_SECONDS = 8
 
 
 class Service(ABC):
@@ -27,6 +30,7 @@ class Service(ABC):
         self.port = free_port()
         self.user: str | None = None
         self._elsewhere: Path | None = None
+        self._lock: int | None = None
         self.program: Program | None = None
 
     @property
@@ -50,9 +54,10 @@ class Service(ABC):
 
     def start(self) -> None:
         """Start it, or start it again on the same port with the same data; returns when it is ready."""
+        self._claim_folder()
         if self.program is None:
             self.program = self._prepare()
-        self.program.start(self._is_ready)
+        self.program.start(self._is_ready, lock=self._lock)
 
     def stop(self) -> None:
         if self.program:
@@ -80,8 +85,26 @@ class Service(ABC):
 
     def close(self) -> None:
         self.stop()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
         if self._elsewhere:
             shutil.rmtree(self._elsewhere)
+
+    def _claim_folder(self) -> None:
+        """Two servers on one folder would ruin each other's data: the second is refused.
+
+        The program inherits the lock, so that it holds as long as the program lives, and not only us.
+        """
+        if self._lock is not None:
+            return
+        lock = os.open(self.folder / "lock", os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            wait_until(lambda: _is_locked_by_us(lock), SOMEBODY_MAY_BE_STOPPING_SECONDS, "the folder is free")
+        except TimeoutError:
+            os.close(lock)
+            raise ServiceFailed(f"{self.folder} is in use by services that run already: stop those first.") from None
+        self._lock = lock
 
     def _leave_root(self, account: str) -> None:
         """Have the program run by `account` (or nobody) when we are root, with data it can reach."""
@@ -113,6 +136,14 @@ class Service(ABC):
                 return bool(connection.recv(1))
         except OSError:
             return False
+
+
+def _is_locked_by_us(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 AnyService = TypeVar("AnyService", bound=Service)

@@ -97,7 +97,7 @@ class Program:
     def is_alive(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
-    def start(self, is_ready: Callable[[], bool], seconds: float = 60) -> None:
+    def start(self, is_ready: Callable[[], bool], seconds: float = 60, lock: int | None = None) -> None:
         """Start it and wait until it is ready; raises ServiceFailed with its last words otherwise."""
         if self.is_alive:
             return
@@ -113,6 +113,7 @@ class Program:
                 group=_group_of(self.user),
                 extra_groups=[] if self.user else None,
                 start_new_session=True,
+                pass_fds=() if lock is None else (lock,),
                 preexec_fn=_end_with_parent(self.stop_signal),
             )
         try:

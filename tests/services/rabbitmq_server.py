@@ -95,6 +95,7 @@ class RabbitMQ(Service):
         return json.loads(text) if text else None
 
     def start(self) -> None:
+        self._claim_folder()
         if self.program is None:
             self.program = self._prepare()
         # Our own epmd in the foreground: left to itself, Erlang starts one that outlives the broker.
