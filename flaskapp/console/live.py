@@ -23,6 +23,8 @@ from flaskapp.jobs import watch
 #: Pages that show the whole table, and not only the jobs they name.
 _BROAD_PAGES = {"home", "jobs", "queues", "workers", "schedules"}
 _MOST_IDS = 200
+#: Each open page holds a thread of the server: gunicorn.conf.py has some more than these.
+_MOST_STREAMS = 300
 _STREAM_SECONDS = 60
 _PING_SECONDS = 15
 #: A shared fragment is not older than this, whatever happens.
@@ -31,7 +33,7 @@ _FRAGMENT_SECONDS = 1.0
 
 def init_app(app: Flask) -> None:
     with app.app_context():
-        app.extensions["watcher"] = Watcher(db.engine, int(app.config.get("LIVE_STREAMS", 256)))
+        app.extensions["watcher"] = Watcher(db.engine, int(app.config.get("LIVE_STREAMS", _MOST_STREAMS)))
     app.extensions["fragments"] = Fragments()
 
 
