@@ -9,7 +9,6 @@ from flask import Flask
 from sqlalchemy import Engine, make_url
 from sqlalchemy.orm import Session
 
-import flaskapp.diagnostics.models
 import tests.tasks_for_tests  # noqa: F401 -- importing registers them
 from flaskapp.extensions import control_engine
 from tests.helpers import Bench, create_schema, empty, make_app, make_current

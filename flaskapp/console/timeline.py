@@ -7,6 +7,7 @@ time is not known is left out.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import pairwise
 
 from flaskapp.console.times import utc_now
 from flaskapp.jobs.models import Attempt, Job, JobState
@@ -99,6 +100,6 @@ def _error(row: Job | Attempt, short: bool = False) -> str:
 def _with_spans(moments: list[Moment]) -> list[Moment]:
     ordered = sorted(moments, key=lambda moment: moment.at)
     spans = [ordered[0]]
-    for before, moment in zip(ordered, ordered[1:], strict=False):
+    for before, moment in pairwise(ordered):
         spans.append(replace(moment, after=(moment.at - before.at).total_seconds()))
     return spans

@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from flaskapp.jobs import watch
 
-_INTERVAL_SECONDS = 0.3
+_INTERVAL_SECONDS = 0.25
 _BROKEN_SECONDS = 3.0
 
 log = logging.getLogger(__name__)

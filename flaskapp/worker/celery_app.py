@@ -21,6 +21,7 @@ from flaskapp.config import Settings
 from flaskapp.errors import BadArguments
 from flaskapp.extensions import db
 from flaskapp.jobs import lifecycle
+from flaskapp.jobs.models import QUEUES
 from flaskapp.jobs.outcomes import RetryLater, Wish
 from flaskapp.worker.attempt import RunningAttempt, current_attempt
 from flaskapp.worker.steps import Attach, JobCore
@@ -191,6 +192,8 @@ def make_celery(app: Flask) -> Offload:
         task_default_exchange=topology.EXCHANGE.name,
         task_default_exchange_type=topology.EXCHANGE.type,
         task_default_routing_key="default",
+        # A subject's tasks go to the queue of its name.
+        task_routes={f"{name}.*": {"queue": name} for name in QUEUES if name != "default"},
         task_serializer="json",
         result_serializer="json",
         accept_content=["json"],

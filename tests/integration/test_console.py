@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import delete, insert, update
 
 from flaskapp.jobs.models import Attempt, Job, JobState, Progress, Queue, Schedule, Worker
-from tests.integration.windows_fixtures import operator, press, site  # noqa: F401 -- fixtures
+from tests.integration.windows_fixtures import press
 
 PAGES = ["/", "/jobs", "/schedules", "/queues", "/workers"]
 FRAGMENTS = ["/?part=figures", "/jobs/rows", "/schedules?part=list", "/queues?part=list", "/workers?part=list"]

@@ -72,7 +72,7 @@ def test_any_zone_is_stored_as_utc_with_microseconds(session: Session) -> None:
 
 def test_a_time_without_a_zone_is_refused(session: Session) -> None:
     with pytest.raises(StatementError, match="no time zone"):
-        waiting(session, run_at=datetime(2026, 1, 1))  # noqa: DTZ001 -- that is the mistake
+        waiting(session, run_at=datetime(2026, 1, 1))
 
 
 # --- invariants -------------------------------------------------------------------------------------------
