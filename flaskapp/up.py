@@ -49,7 +49,7 @@ def main() -> int:
         instance = Path(os.environ.get("INSTANCE_PATH") or ROOT / "instance")
         check_folder(instance)
         check_port(host, port)
-        environment = {**os.environ, "STOP_SECONDS": os.environ.get("STOP_SECONDS") or "5"}
+        environment = {**os.environ, "STOP_SECONDS": os.environ.get("STOP_SECONDS") or "3"}
         prepare(environment, instance / "up.log")
         supervisor = Supervisor(
             [Program("web", WEB, CYAN), Program("worker", WORKER, GREEN), Program("beat", BEAT, YELLOW)],
@@ -128,7 +128,7 @@ def kill_after(stop_seconds: str) -> float:
         return max(KILL_AFTER_SECONDS, float(stop_seconds) + 3)
     except ValueError as reason:
         raise CannotStart(
-            f"STOP_SECONDS is {stop_seconds!r}: write a number of seconds, e.g. STOP_SECONDS=5 make up."
+            f"STOP_SECONDS is {stop_seconds!r}: write a number of seconds, e.g. STOP_SECONDS=3 make up."
         ) from reason
 
 

@@ -45,8 +45,6 @@ IDEMPOTENCY_KEY = {
 _JOB_ID = in_path("job_id", "The job's id.")
 _QUEUE = in_path("name", "The queue's name.")
 _UPLOAD_ID = in_path("upload_id", "The upload's id.")
-#: OpenAPI 3.1: a part without a schema of its own is a file.
-FILE = {"type": "object", "properties": {"file": {}}, "required": ["file"]}
 _ONE_OF_THE_STATES = {"type": "string", "enum": [state.value for state in JobState]}
 
 PATHS: dict[str, dict[str, Any]] = {
@@ -95,10 +93,10 @@ PATHS: dict[str, dict[str, Any]] = {
     },
     "/uploads": {
         "post": operation(
-            "Upload a table; it is streamed to storage and loaded by a worker",
-            {"202": gives("Upload", "Stored; its job loads it")},
+            "Hand over a table as a file; it is loaded by a job",
+            {"202": gives("Upload", "Accepted; `job_id` names the job that loads it")},
             parameters=[IDEMPOTENCY_KEY],
-            requestBody={"required": True, "content": {"multipart/form-data": {"schema": FILE}}},
+            requestBody={"required": True, "content": {"multipart/form-data": {"schema": ref("NewUpload")}}},
         )
     },
     "/uploads/{upload_id}": {

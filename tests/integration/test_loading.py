@@ -71,16 +71,12 @@ def loaded(path: Path, engine: sa.Engine) -> list[tuple]:
 def bad_rows(engine: sa.Engine) -> list[tuple]:
     table = bad_rows_table("upload_1")
     with engine.connect() as connection:
-        found = connection.execute(
-            sa.select(table.c.row_number, table.c.reason, table.c.raw).order_by(table.c.id)
-        )
+        found = connection.execute(sa.select(table.c.row_number, table.c.reason, table.c.raw).order_by(table.c.id))
         return [tuple(row) for row in found]
 
 
 def test_values_come_back_with_their_types(engine, file):
-    path = file(
-        "n,x,ok,day,at,name\n1,2.5,true,2020-01-31,2020-01-31 10:30:00.5,Köln\n,,,,,-\n2,1,FALSE,,,'\n"
-    )
+    path = file("n,x,ok,day,at,name\n1,2.5,true,2020-01-31,2020-01-31 10:30:00.5,Köln\n,,,,,-\n2,1,FALSE,,,'\n")
     report = load_file(path, engine)
     assert (report.rows, report.bad_rows) == (3, 0)
     assert loaded(path, engine) == [

@@ -249,7 +249,7 @@ def test_settings_reach_the_programs(up: Callable[..., Up]) -> None:
     run = up(BROKER_URL="amqp://elsewhere").wait_for("Offload is ready")
 
     assert run.get("/setting/BROKER_URL") == "amqp://elsewhere"
-    assert run.get("/setting/STOP_SECONDS") == "5"
+    assert run.get("/setting/STOP_SECONDS") == "3"
 
 
 def test_a_program_that_is_killed_starts_again(up: Callable[..., Up]) -> None:
