@@ -24,7 +24,7 @@ from flaskapp.extensions import db
 csrf = CSRFProtect()
 login_manager = LoginManager()
 #: Health is asked by machines that have no account; the pages before the login need their style.
-PUBLIC_ENDPOINTS = frozenset({"static", "assets.bootstrap_css", "health.healthz", "health.readyz"})
+PUBLIC_ENDPOINTS = frozenset({"static", "health.healthz", "health.readyz"})
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -64,6 +64,8 @@ def _admit() -> ResponseReturnValue | None:
     """Let the request pass (None), or answer in its place."""
     if request.endpoint is None:
         return None  # no such page: nothing to protect
+    if "\0" in request.path:
+        abort(404)  # no id has one, and PostgreSQL refuses to look for it
     if not _is_public(request.endpoint):
         if not current_user.is_authenticated:
             return _ask_to_sign_in()

@@ -44,6 +44,7 @@ IDEMPOTENCY_KEY = {
 }
 _JOB_ID = in_path("job_id", "The job's id.")
 _QUEUE = in_path("name", "The queue's name.")
+_UPLOAD_ID = in_path("upload_id", "The upload's id.")
 _ONE_OF_THE_STATES = {"type": "string", "enum": [state.value for state in JobState]}
 
 PATHS: dict[str, dict[str, Any]] = {
@@ -89,6 +90,17 @@ PATHS: dict[str, dict[str, Any]] = {
             {"202": gives("Job", "Waiting again")},
             parameters=[_JOB_ID, IDEMPOTENCY_KEY],
         )
+    },
+    "/uploads": {
+        "post": operation(
+            "Hand over a table as a file; it is loaded by a job",
+            {"202": gives("Upload", "Accepted; `job_id` names the job that loads it")},
+            parameters=[IDEMPOTENCY_KEY],
+            requestBody={"required": True, "content": {"multipart/form-data": {"schema": ref("NewUpload")}}},
+        )
+    },
+    "/uploads/{upload_id}": {
+        "get": operation("Show one upload", {"200": gives("Upload", "The upload")}, parameters=[_UPLOAD_ID])
     },
     "/stats": {"get": operation("Counts by state and the conservation check", {"200": gives("Stats", "Now")})},
     "/queues": {"get": operation("How much stands in each queue", {"200": gives("Queues", "All queues")})},

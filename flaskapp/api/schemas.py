@@ -115,6 +115,40 @@ SCHEMAS: dict[str, Schema] = {
         }
     ),
     "Jobs": record({"items": list_of("Job"), "next": maybe(TEXT)}),
+    "NewUpload": record(
+        {
+            "file": {
+                "type": "string",
+                "format": "binary",
+                "description": "A text table with names in its first row: comma, semicolon, tab or pipe between them.",
+            }
+        }
+    ),
+    "Upload": record(
+        {
+            "id": TEXT,
+            "job_id": TEXT,
+            "name": TEXT,
+            "size": {**WHOLE, "description": "Bytes."},
+            "state": {
+                "type": "string",
+                "enum": [*(state.value for state in JobState), "pruned"],
+                "description": "Of its job; `pruned` when that is gone.",
+            },
+            "table": {**maybe(TEXT), "description": "The SQL table, once it is loaded."},
+            "rows": maybe(WHOLE),
+            "bad_rows": maybe(WHOLE),
+            "report": {"anyOf": [ref("Report"), {"type": "null"}]},
+        }
+    ),
+    "Report": record(
+        {
+            "encoding": TEXT,
+            "delimiter": TEXT,
+            "columns": {"type": "array", "items": {"type": "object"}},
+            "bad_rows_listed": WHOLE,
+        }
+    ),
     "Stats": record(
         {
             "states": record({state.value: WHOLE for state in JobState}),

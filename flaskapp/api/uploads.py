@@ -1,9 +1,9 @@
 """Uploads over HTTP: the same verbs as the page."""
 
-from flask import Response, request, url_for
+from flask import Response, current_app, request, url_for
 from flask_login import current_user
 from kombu.utils.json import loads
-from werkzeug.exceptions import NotFound
+from werkzeug.exceptions import HTTPException, NotFound, RequestEntityTooLarge
 
 from flaskapp.accounts.audit import write_audit
 from flaskapp.api.blueprint import answer, api
@@ -16,10 +16,22 @@ from flaskapp.uploads.models import Upload
 from flaskapp.uploads.refusals import UnreadableTable
 
 
+class NoRoom(HTTPException):
+    code = 507
+    name = "Insufficient Storage"
+    description = "The file could not be stored: the disk may be full. Nothing was kept; try again later."
+
+
 @api.post("/uploads")
 def upload_table() -> Response:
     """multipart/form-data with one field `file`; streamed to storage, answered before it is loaded."""
-    sent = request.files.get("file")
+    try:
+        sent = request.files.get("file")
+    except RequestEntityTooLarge as refusal:
+        raise RequestEntityTooLarge(receiving.why_too_large()) from refusal
+    except OSError as problem:
+        current_app.logger.error("An upload could not be written: %s", problem)
+        raise NoRoom from problem
     incoming = receiving.received()
 
     def act() -> Response:

@@ -8,7 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import flask_bootstrap
-from flask import Flask, Response, request, url_for
+from flask import Flask, Response, current_app, request, url_for
 
 _YEAR = 31_536_000
 
@@ -29,6 +29,13 @@ def init_app(app: Flask) -> None:
         response.headers.update({"Cache-Control": f"public, max-age={_YEAR}, immutable", "Vary": "Accept-Encoding"})
         return response
 
-    bootstrap_css.is_public = True  # type: ignore[attr-defined] -- the mark that accounts/protection.py reads
+    # The mark that accounts/protection.py reads.
+    bootstrap_css.is_public = True  # type: ignore[attr-defined]
     app.add_url_rule("/assets/bootstrap.min.css", "assets.bootstrap_css", bootstrap_css)
     app.jinja_env.globals["bootstrap_css_url"] = lambda: url_for("assets.bootstrap_css", v=version)
+    app.jinja_env.globals["icons_url"] = icons_url
+
+
+def icons_url() -> str:
+    """A list has hundreds of icons: building this address by url_for each time took a fifth of the page."""
+    return f"{request.script_root}{current_app.static_url_path}/icons.svg"

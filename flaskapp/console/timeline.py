@@ -4,9 +4,10 @@ Built from the job's own row and the attempts that later ones replaced. Nothing 
 time is not known is left out.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import pairwise
 
 from flaskapp.console.times import utc_now
 from flaskapp.jobs.models import Attempt, Job, JobState
@@ -39,7 +40,8 @@ class Moment:
     is_ahead: bool = False
 
 
-def timeline(job: Job, attempts: Sequence[Attempt]) -> list[Moment]:
+def timeline(job: Job, attempts: Sequence[Attempt], masked: Callable[[str | None], str | None]) -> list[Moment]:
+    """Every transition of `job` with the time since the one before; `masked` hides secrets in error texts."""
     moments = [Moment("waiting", _who_asked(job), job.created_at)]
     kept, folded = _fold(attempts)
     for attempt in kept:
@@ -48,7 +50,7 @@ def timeline(job: Job, attempts: Sequence[Attempt]) -> list[Moment]:
         if folded and attempt is kept[_SHOWN_FIRST]:
             moments[first] = replace(moments[first], folded=folded)
     moments += _of_row(job, moments[-1])
-    return _with_spans(moments)
+    return [replace(moment, error=masked(moment.error) or "") for moment in _with_spans(moments)]
 
 
 def _who_asked(job: Job) -> str:
@@ -99,6 +101,6 @@ def _error(row: Job | Attempt, short: bool = False) -> str:
 def _with_spans(moments: list[Moment]) -> list[Moment]:
     ordered = sorted(moments, key=lambda moment: moment.at)
     spans = [ordered[0]]
-    for before, moment in zip(ordered, ordered[1:], strict=False):
+    for before, moment in pairwise(ordered):
         spans.append(replace(moment, after=(moment.at - before.at).total_seconds()))
     return spans

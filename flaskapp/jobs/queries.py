@@ -116,7 +116,7 @@ def count_by_state(session: Session, owner: str | None = None) -> dict[str, int]
     query = select(Job.state, func.count()).group_by(Job.state)
     if owner is not None:
         query = query.where(Job.owner == owner)
-    counts = dict(session.execute(query).tuples().all())
+    counts = dict(session.execute(query).all())
     return {state.value: counts.get(state.value, 0) for state in JobState}
 
 
@@ -161,7 +161,7 @@ def queue_depths(session: Session, known: Sequence[str] = ()) -> list[QueueDepth
         .where(Job.state.in_(live))
         .group_by(Job.queue, Job.state)
     ).all()
-    paused = dict(session.execute(select(Queue.name, Queue.paused_at)).tuples().all())
+    paused = dict(session.execute(select(Queue.name, Queue.paused_at)).all())
     names = sorted({*known, *paused, *(row[0] for row in counted)})
     depths = []
     for name in names:
@@ -228,7 +228,7 @@ def finished_since(session: Session, seconds: float, owner: str | None = None, l
     )
     if owner is not None:
         query = query.where(Job.owner == owner)
-    rows = session.execute(query.order_by(Job.finished_at.desc()).limit(limit)).tuples()
+    rows = session.execute(query.order_by(Job.finished_at.desc()).limit(limit))
     return [Finished(*row) for row in rows]  # type: ignore[arg-type]
 
 

@@ -62,8 +62,6 @@ def _shown(cell: str) -> str:
 def _as_text(row: list[str], dialect: Dialect) -> str:
     line = io.StringIO()
     clipped = [cell[:RAW_LIMIT] for cell in row[:RAW_LIMIT]]
-    csv.writer(line, delimiter=dialect.delimiter, quotechar=dialect.quote, lineterminator="").writerow(
-        clipped
-    )
+    csv.writer(line, delimiter=dialect.delimiter, quotechar=dialect.quote, lineterminator="").writerow(clipped)
     text = line.getvalue()
     return text if len(text) <= RAW_LIMIT else text[: RAW_LIMIT - 1] + "…"

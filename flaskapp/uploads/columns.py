@@ -71,9 +71,7 @@ def survey(
             raise Stopped
     if not good:
         because = f" ({first_fault})" if first_fault else ""
-        raise UnreadableTable(
-            f"No row below the header could be read{because}: correct the file and upload it again."
-        )
+        raise UnreadableTable(f"No row below the header could be read{because}: correct the file and upload it again.")
     return Survey(tuple(guess.column() for guess in guesses), good, bad)
 
 
@@ -100,9 +98,7 @@ class _Guess:
         self._name = name
         self._filled = 0
         # With a comma between cells, a comma inside one is no decimal sign but a second number.
-        self._alive = {
-            n.name: _Fit(n) for n in NOTATIONS.values() if n.name != "decimal comma" or delimiter != ","
-        }
+        self._alive = {n.name: _Fit(n) for n in NOTATIONS.values() if n.name != "decimal comma" or delimiter != ","}
 
     def observe(self, cells: "pl.Series") -> None:
         if not self._alive:
@@ -136,11 +132,9 @@ class _Guess:
 
     def column(self) -> Column:
         best = max(self._alive.values(), key=lambda fit: fit.cells, default=None)
-        if best is None or self._filled - best.cells > self._tolerance():
+        if best is None or not best.cells or self._filled - best.cells > self._tolerance():
             return Column(self._name, Kind.TEXT)
-        return Column(
-            self._name, best.notation.kind, best.notation.name, best.range.smallest, best.range.largest
-        )
+        return Column(self._name, best.notation.kind, best.notation.name, best.range.smallest, best.range.largest)
 
     def _tolerance(self) -> int:
         """How many cells may not fit: one in a hundred, but one already in a small table."""

@@ -38,9 +38,7 @@ def _draw(column: dict[str, object], size: _Size) -> Markup:
     if not bins:
         return Markup("")
     most = max(count for _, _, count in bins)
-    label = (
-        f"{column['name']}: {len(bins)} bins from {bins[0][0]} to {bins[-1][1]}, at most {most:,} rows in one"
-    )
+    label = f"{column['name']}: {len(bins)} bins from {bins[0][0]} to {bins[-1][1]}, at most {most:,} rows in one"
     parts = [
         Markup('<svg class="histogram histogram-{}" viewBox="0 0 {} {}" width="{}" height="{}" role="img" '
                'aria-label="{}"><title>{}</title>').format(
@@ -83,9 +81,9 @@ def _bar(bin_: tuple[str, str, int], place: int, bins: int, most: int, size: _Si
 
 
 def _end(text: str, x: int, anchor: str, size: _Size) -> Markup:
-    return Markup(
-        '<text class="histogram-end" x="{}" y="{}" text-anchor="{}" fill="currentColor">{}</text>'
-    ).format(x, size.height - 6, anchor, _printable(text))
+    return Markup('<text class="histogram-end" x="{}" y="{}" text-anchor="{}" fill="currentColor">{}</text>').format(
+        x, size.height - 6, anchor, _printable(text)
+    )
 
 
 def _number(value: object) -> str:

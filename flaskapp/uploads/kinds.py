@@ -99,9 +99,7 @@ def _booleans(cells: "pl.Series") -> "pl.Series":
     return (lower == "true").set(~lower.is_in(["true", "false"]), None)
 
 
-def _first_fitting(
-    cells: "pl.Series", formats: tuple[str, ...], read: Callable[..., "pl.Series"]
-) -> "pl.Series":
+def _first_fitting(cells: "pl.Series", formats: tuple[str, ...], read: Callable[..., "pl.Series"]) -> "pl.Series":
     """What the first format that fits makes of each cell."""
     found = read(cells, formats[0])
     for format in formats[1:]:
@@ -132,9 +130,7 @@ def _datetimes(*formats: str) -> Callable[["pl.Series"], "pl.Series"]:
         timed = [format for format in formats if "%H" in format]
         found = _first_fitting(cells, tuple(timed), read)
         if found.null_count() > cells.null_count():
-            days = _dates(*(format for format in formats if "%H" not in format))(
-                cells.set(found.is_not_null(), None)
-            )
+            days = _dates(*(format for format in formats if "%H" not in format))(cells.set(found.is_not_null(), None))
             found = found.zip_with(found.is_not_null(), days.cast(polars().Datetime("us")))
         return found
 

@@ -38,10 +38,7 @@ class ReceivingRequest(Request):
     ) -> IO[bytes]:
         if self.endpoint not in ENDPOINTS:
             return super()._get_file_stream(total_content_length, content_type, filename, content_length)
-        storage: Storage = current_app.extensions["storage"]
-        incoming = storage.receive()
-        g.setdefault("incoming", []).append(incoming)
-        return incoming  # type: ignore[return-value]
+        return open_incoming()  # type: ignore[return-value]
 
 
 def init_app(app: Flask) -> None:
@@ -54,6 +51,24 @@ def received() -> IncomingFile | None:
     """The file of this request's field `file`; None if none was sent."""
     sent = request.files.get("file")
     return sent.stream if sent is not None and isinstance(sent.stream, IncomingFile) else None
+
+
+def open_incoming() -> IncomingFile:
+    """A file of this request that nobody sent; deleted at its end like those that were, unless it is kept."""
+    storage: Storage = current_app.extensions["storage"]
+    incoming = storage.receive()
+    g.setdefault("incoming", []).append(incoming)
+    return incoming
+
+
+def why_too_large() -> str:
+    """The sentence for a 413: Werkzeug says the same of a body, a field and the number of parts."""
+    limit: int = current_app.config["SETTINGS"].max_upload_bytes
+    received_bytes = sum(incoming.size for incoming in g.get("incoming", []))
+    # What came without a length is judged by what had been written when the limit was met.
+    if max(request.content_length or 0, received_bytes + _FORM_BYTES) > limit:
+        return f"The file is too large: at most {limit / 1e6:,.0f} MB are taken. Split it, or ask an admin."
+    return "This form has too many parts or too long ones: send one file, in the field `file`."
 
 
 def _discard_what_was_not_kept(_error: Any) -> None:

@@ -44,9 +44,7 @@ _CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f]")
 
 def refuse_known_formats(head: bytes) -> None:
     if not head:
-        raise UnreadableTable(
-            "The file is empty: choose a file with a header row and at least one row of data."
-        )
+        raise UnreadableTable("The file is empty: choose a file with a header row and at least one row of data.")
     for magic, name, cure in _MAGIC:
         if head.startswith(magic):
             raise UnreadableTable(f"This is {name}, not a text table: {cure}.")
@@ -61,6 +59,4 @@ def refuse_what_is_not_text(text: str) -> None:
     if _JSON.match(text):
         raise UnreadableTable("This is JSON, not a table with a header row: convert it to CSV.")
     if not text.strip():
-        raise UnreadableTable(
-            "The file holds nothing but blank lines: choose a file with a header row and data."
-        )
+        raise UnreadableTable("The file holds nothing but blank lines: choose a file with a header row and data.")

@@ -76,9 +76,7 @@ class Frequent:
         self.is_exact = False
         next_best = int(counts["count"].top_k(self._most + 1)[-1])
         self._given_way += next_best
-        return counts.filter(counts["count"] > next_best).with_columns(
-            count=polars().col("count") - next_best
-        )
+        return counts.filter(counts["count"] > next_best).with_columns(count=polars().col("count") - next_best)
 
     def top(self, most: int = 5) -> list[dict[str, object]]:
         if self._counts is None:

@@ -70,19 +70,13 @@ def _lay_out(head: bytes, is_whole: bool, encoding: str) -> Dialect:
     delimiter = delimiter or _likeliest_delimiter(body, quote)
     records = list(_records(body, delimiter, quote))
     if not records:
-        raise UnreadableTable(
-            "The file has no header row: write the names of the columns into its first line."
-        )
+        raise UnreadableTable("The file has no header row: write the names of the columns into its first line.")
     header_lines, header = records[0]
     if len(header) > MAX_COLUMNS:
-        raise UnreadableTable(
-            f"The table has {len(header):,} columns, more than {MAX_COLUMNS:,}: split it by columns."
-        )
+        raise UnreadableTable(f"The table has {len(header):,} columns, more than {MAX_COLUMNS:,}: split it by columns.")
     rows = [row for _, row in records[1:]]
     if _has_open_quote(body, delimiter, quote, header_lines):
-        raise UnreadableTable(
-            "The header row opens a quote that never ends: close it or remove the quote mark."
-        )
+        raise UnreadableTable("The header row opens a quote that never ends: close it or remove the quote mark.")
     if is_whole or rows:  # else the second row is longer than what was read: that is for the survey to judge
         _refuse_bad_shape(header, rows)
     if looks_like_data(header, rows):
@@ -95,9 +89,7 @@ def _lay_out(head: bytes, is_whole: bool, encoding: str) -> Dialect:
 def _whole_lines(text: str) -> str:
     end = max(text.rfind("\n"), text.rfind("\r"))
     if end < 0:
-        raise UnreadableTable(
-            f"The first line is longer than {HEAD:,} bytes: put a line break after each row."
-        )
+        raise UnreadableTable(f"The first line is longer than {HEAD:,} bytes: put a line break after each row.")
     return text[: end + 1]
 
 

@@ -63,7 +63,8 @@ def create(engine: Engine, *tables: sa.Table) -> None:
 
 def drop(engine: Engine, name: str) -> None:
     """Remove both tables of an upload if they are there."""
-    for table in (rows_table(name, ()), bad_rows_table(name)):
+    # The table of the rows goes last: by its name the sweep finds what a killed process left of the two.
+    for table in (bad_rows_table(name), rows_table(name, ())):
         if not sa.inspect(engine).has_table(table.name):
             continue
         if engine.dialect.name == "sqlite":

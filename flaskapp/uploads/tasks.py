@@ -21,7 +21,7 @@ from flaskapp.uploads.storage import Storage
 _STAGING = re.compile(r"t_([0-9a-f]{32})_(\d+)")
 
 
-@shared_task(name="uploads.load_table", bind=True, queue="uploads")
+@shared_task(name="uploads.load_table", bind=True)
 def load_table(self: Any, upload_id: str) -> dict[str, Any]:
     """Load the uploaded file into a table of this attempt's own; only the success points the upload to it.
 
@@ -60,11 +60,11 @@ def load_table(self: Any, upload_id: str) -> dict[str, Any]:
     return {"table": table_name, "rows": report.rows, "bad_rows": report.bad_rows, "columns": len(report.profile)}
 
 
-@shared_task(name="uploads.sweep", queue="uploads")
+@shared_task(name="uploads.sweep")
 def sweep() -> dict[str, int]:
     """Delete the tables of attempts that did not succeed and the files that no upload knows."""
     rows = db.session.execute(sa.select(Upload.id, Upload.table_name, Upload.job_id)).all()
-    running = set(db.session.execute(sa.select(Job.id, Job.attempt).where(Job.state == JobState.RUNNING)).tuples())
+    running = set(db.session.execute(sa.select(Job.id, Job.attempt).where(Job.state == JobState.RUNNING)))
     db.session.rollback()
     wanted = {row.table_name for row in rows}
     jobs = {row.id.replace("-", ""): row.job_id for row in rows}

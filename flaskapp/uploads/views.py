@@ -14,7 +14,7 @@ from flaskapp.uploads import actions, receiving, results
 from flaskapp.uploads import sample as sample_table
 from flaskapp.uploads.models import Upload
 from flaskapp.uploads.refusals import UnreadableTable
-from flaskapp.uploads.storage import Storage
+from flaskapp.uploads.storage import IncomingFile
 
 uploads = Blueprint("uploads", __name__, url_prefix="/uploads")
 
@@ -28,33 +28,34 @@ def index() -> str:
 def upload() -> ResponseReturnValue:
     """Take the file and answer at once; the worker does the rest."""
     sent = request.files.get("file")
-    incoming = receiving.received()
     try:
-        accepted = actions.accept(db.session(), incoming, sent.filename if sent else None, current_user.name)
+        place = _hand_over(receiving.received(), sent.filename if sent else None)
     except (BadArguments, UnreadableTable) as refusal:
-        db.session.rollback()
         return _refuse(str(refusal), 422)
-    write_audit(db.session(), "upload", accepted.id, accepted.name)
-    place = url_for("console.job", job_id=accepted.job_id)
-    try:
-        db.session.commit()
-    except Exception:
-        actions.undo(incoming)
-        raise
     return jsonify(location=place) if _asked_by_script() else redirect(place, 303)
 
 
 @uploads.post("/sample")
 def sample() -> ResponseReturnValue:
     """Hand over a made-up table, so that a newcomer sees a finished one within seconds."""
-    storage: Storage = current_app.extensions["storage"]
-    incoming = storage.receive()
+    incoming = receiving.open_incoming()
     for line in sample_table.lines():
         incoming.write(line)
-    accepted = actions.accept(db.session(), incoming, sample_table.NAME, current_user.name)
-    db.session.commit()
-    incoming.close()
-    return redirect(url_for("console.job", job_id=accepted.job_id), 303)
+    return redirect(_hand_over(incoming, sample_table.NAME), 303)
+
+
+def _hand_over(incoming: IncomingFile | None, name: str | None) -> str:
+    """Row, job and audit entry in one commit, and the address of the job's page; if it fails, no file either."""
+    try:
+        accepted = actions.accept(db.session(), incoming, name, current_user.name)
+        write_audit(db.session(), "upload", accepted.id, accepted.name)
+        place = url_for("console.job", job_id=accepted.job_id)
+        db.session.commit()
+    except Exception:
+        db.session.rollback()
+        actions.undo(incoming)
+        raise
+    return place
 
 
 @uploads.get("/<upload_id>")
@@ -78,8 +79,7 @@ def bad_rows(upload_id: str) -> Response:
 
 @uploads.errorhandler(RequestEntityTooLarge)
 def too_large(_: HTTPException) -> ResponseReturnValue:
-    limit = current_app.config["SETTINGS"].max_upload_bytes
-    return _refuse(f"The file is too large: at most {limit / 1e6:,.0f} MB are taken. Split it, or ask an admin.", 413)
+    return _refuse(receiving.why_too_large(), 413)
 
 
 @uploads.errorhandler(OSError)

@@ -62,7 +62,7 @@ class Turn:
 
     def _silent(self, session: Session) -> list[str]:
         """Processes whose beats have not moved for a whole lease while we were watching: no clocks are compared."""
-        beats = dict(session.execute(select(Worker.id, Worker.beats)).tuples().all())
+        beats = dict(session.execute(select(Worker.id, Worker.beats)).all())
         holders = session.scalars(select(Job.worker).where(Job.state == JobState.RUNNING).distinct())
         for holder in holders:
             beats.setdefault(str(holder), -1)

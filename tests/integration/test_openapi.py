@@ -4,6 +4,7 @@ The fuzzer is driven by the document: every operation, every parameter and every
 and a URL can carry. Each run has its own seed; a failure prints it.
 """
 
+import io
 import json
 import os
 import random
@@ -117,17 +118,29 @@ def check_answer(method: str, path: str, answer: Any) -> None:
     assert misfits(answer.json, expected["schema"]) == []
 
 
+def takes_a_file(method: str, path: str) -> bool:
+    return "multipart/form-data" in DOCUMENT["paths"][path][method].get("requestBody", {}).get("content", {})
+
+
+def a_file(content: bytes, name: str = "table.csv", field: str = "file") -> dict[str, Any]:
+    return {"data": {field: (io.BytesIO(content), name)}, "content_type": "multipart/form-data"}
+
+
 def test_answers_have_the_shapes_that_are_described(doors: Doors):
     boss = doors.script("boss", "operator")
     job_id = boss.submit(run_at="2031-01-01T00:00:00Z", unique_key="k")["id"]
-    parts = {"job_id": job_id, "name": "default"}
+    upload_id = boss.post("/uploads", **a_file(b"a,b\n1,2\n")).json["id"]
+    parts = {"job_id": job_id, "name": "default", "upload_id": upload_id}
     bodies = {
         "/jobs": {"task": "diagnostics.echo", "args": [1]},
         "/jobs/bulk": {"jobs": [{"task": "diagnostics.echo", "args": [1]}]},
     }
     for method, path in OPERATIONS:
         address = path.format(**parts)
-        answer = boss.get(address) if method == "get" else boss.post(address, bodies.get(path))
+        if takes_a_file(method, path):
+            answer = boss.post(address, **a_file(b"a,b\n1,2\n"))
+        else:
+            answer = boss.get(address) if method == "get" else boss.post(address, bodies.get(path))
         assert answer.status_code < 300, (method, path, answer.text)
         check_answer(method, path, answer)
 
@@ -175,11 +188,21 @@ def knock(rng: random.Random, script: Script, method: str, path: str, known: lis
     if method == "get":
         return script.get(address)
     headers = {"Idempotency-Key": rng.choice(["a", "b", "x" * 300, str(rng.random())])} if rng.random() < 0.4 else {}
+    if takes_a_file(method, path):
+        return script.post(address, **a_strange_file(rng), headers=headers)
     if "requestBody" not in operation:
         return script.post(address, headers=headers)
     return script.post(
         address, a_body(rng, operation["requestBody"]["content"]["application/json"]["schema"]), headers=headers
     )
+
+
+def a_strange_file(rng: random.Random) -> dict[str, Any]:
+    value = rng.choice(STRANGE)
+    content = json.dumps(value).encode() if rng.random() < 0.7 else rng.randbytes(rng.randrange(300))
+    # Names that no HTTP client can send are left to a test of their own.
+    name = rng.choice([one for one in STRANGE if isinstance(one, str) and one.isprintable() and one])
+    return a_file(content, name, rng.choice(["file", "file", "other"]))
 
 
 @pytest.mark.parametrize("seed", seeds())
