@@ -69,26 +69,58 @@ def test_a_foreign_job_may_retry_and_be_told_when(big: Stack) -> None:
 
 
 def test_a_message_of_ours_without_a_row_is_a_dead_letter(big: Stack) -> None:
-    headers = {"lang": "py", "task": "diagnostics.effect", "id": "risen", "root_id": "risen", SEND_HEADER: 1}
+    publish(big, "risen", b'[["risen"], {}, {}]', **{SEND_HEADER: 1})
+
+    assert dead_letter(big) == "risen"
+    assert big.bench.effects("risen") == []
+    assert row(big, "risen") is None
+
+
+POISON = {
+    "a body that is not ours": ("poison", b"[1]", {}),
+    "a body that is no JSON": ("poison", b"[[1", {}),
+    "an id that no database stores": ("a\x00b", b"[[1], {}, {}]", {}),
+    "the same with our header": ("a\x00b", b"[[1], {}, {}]", {SEND_HEADER: 1}),
+    "an id that is too long": ("x" * 200, b"[[1], {}, {}]", {}),
+    "a root that is too long": ("poison", b"[[1], {}, {}]", {"root_id": "x" * 200}),
+    "a time that is none": ("poison", b"[[1], {}, {}]", {"expires": "whenever"}),
+    "retries that are no number": ("poison", b"[[1], {}, {}]", {"retries": "many"}),
+}
+
+
+@pytest.mark.parametrize("poison", POISON)
+def test_a_poisonous_message_harms_nobody(big: Stack, poison: str) -> None:
+    name, body, headers = POISON[poison]
+    publish(big, name, body, **headers)
+
+    assert add.delay(1, 1).get(timeout=15) == 2
+    assert row(big, name) is None
+
+
+def publish(big: Stack, job_id: str, body: bytes, **headers: Any) -> None:
     connection = pika.BlockingConnection(pika.URLParameters(big.environment["BROKER_URL"]))
-    channel = connection.channel()
     properties = pika.BasicProperties(
         content_type="application/json",
         content_encoding="utf-8",
-        correlation_id="risen",
+        correlation_id=job_id,
         delivery_mode=2,
-        headers=headers,
+        headers={"lang": "py", "task": "diagnostics.effect", "id": job_id, **headers},
     )
-    channel.basic_publish("offload", "default", b'[["risen"], {}, {}]', properties)
-
-    def dead() -> Any:
-        method, found, _ = channel.basic_get("offload.dead", auto_ack=True)
-        return found.correlation_id if method else None
-
-    assert wait_until(dead, 15, "a dead letter") == "risen"
+    connection.channel().basic_publish("offload", "default", body, properties)
     connection.close()
-    assert big.bench.effects("risen") == []
-    assert row(big, "risen") is None
+
+
+def dead_letter(big: Stack) -> str:
+    connection = pika.BlockingConnection(pika.URLParameters(big.environment["BROKER_URL"]))
+    channel = connection.channel()
+
+    def dead() -> str:
+        method, found, _ = channel.basic_get("offload.dead", auto_ack=True)
+        return str(found.correlation_id) if method else ""
+
+    name = wait_until(dead, 15, "a dead letter")
+    connection.close()
+    return name
 
 
 def test_what_is_submitted_while_the_broker_is_down_runs_when_it_is_back(big: Stack, rabbitmq: RabbitMQ) -> None:

@@ -115,7 +115,7 @@ def test_an_instance_path_that_is_a_file_is_named(tmp_path: Path) -> None:
     file.touch()
 
     for path in (file, file / "below"):
-        with pytest.raises(BadSetting, match="^INSTANCE_PATH"):
+        with pytest.raises(BadSetting, match=r"^INSTANCE_PATH"):
             settings(path)
 
 
