@@ -78,7 +78,7 @@ class Recorder:
                 usual = seconds if self._usual_seconds is None else self._usual_seconds
                 self._usual_seconds = 0.9 * usual + 0.1 * seconds
             if outcome is None:
-                self._held.pop(str(request.id), None)
+                self._release(request)
             else:
                 self._outcomes.append((request, outcome))
             self._fill()
@@ -99,7 +99,7 @@ class Recorder:
                 waiting = [entry for entry in self._ready if entry[0] is request]
                 if waiting:
                     self._ready.remove(waiting[0])
-                    self._held.pop(job_id, None)
+                    self._release(request)
                 else:
                     request.taken_away = True
                     self._kill(request)
@@ -166,7 +166,7 @@ class Recorder:
 
     def _record(self, offers: list[JobRequest], outcomes: list[tuple[JobRequest, Outcome]]) -> None:
         """One transaction for both; what it decided is carried out after it is committed."""
-        first = {str(request.id): request for request in reversed(offers) if str(request.id) not in self._held}
+        first = self._newest(offers)
         with Session(self._engine) as session, session.begin():
             settled = lifecycle.settle(session, [outcome for _, outcome in outcomes])
             claims = lifecycle.claim(session, [request.hint for request in first.values()], self.worker_id)
@@ -186,10 +186,25 @@ class Recorder:
         if offers:
             self._on_loop(self._take_over, offers, buried)
 
+    def _newest(self, offers: list[JobRequest]) -> dict[str, JobRequest]:
+        """For each job the message of its newest sending; older ones, and those of what we hold, are duplicates."""
+        newest: dict[str, JobRequest] = {}
+        with self._changed:
+            for request in offers:
+                # A newer sending than the one we hold: its child has settled it, and we shall hear of that.
+                rival = newest.get(str(request.id)) or self._held.get(str(request.id))
+                if rival is None or request.sending > rival.sending:
+                    newest[str(request.id)] = request
+        return newest
+
+    def _release(self, request: JobRequest) -> None:
+        if self._held.get(str(request.id)) is request:
+            del self._held[str(request.id)]
+
     def _forget(self, outcomes: list[tuple[JobRequest, Outcome]], settled: set[str]) -> None:
         with self._changed:
             for request, outcome in outcomes:
-                self._held.pop(str(request.id), None)
+                self._release(request)
                 if outcome.claimed.job_id not in settled:
                     logger.warning(
                         "job=%s attempt=%s lease lost: its outcome changes nothing",

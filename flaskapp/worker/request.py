@@ -39,6 +39,10 @@ class JobRequest(Request):
         send = self.request_dict.get(SEND_HEADER)
         return Hint(str(self.id), send if isinstance(send, int) else None)
 
+    @property
+    def sending(self) -> int:
+        return self.hint.send or 0
+
     @cached_property
     def wish(self) -> Wish:
         """The row for a message that somebody else sent (a Django site, a Node client)."""
