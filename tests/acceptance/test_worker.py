@@ -108,19 +108,6 @@ def publish(calm: Stack, job_id: str, numbers: list[int]) -> None:
             )
 
 
-def test_a_job_past_its_time_limit_fails_and_says_so(calm: Stack) -> None:
-    (job,) = calm.bench.finished([calm.bench.submit("tests.limited", 30)])
-
-    assert (job.state, job.error_type) == (F, "TimeLimitExceeded")
-    assert "1" in (job.error_message or "")
-
-
-def test_the_callers_time_limit_counts_too(calm: Stack) -> None:
-    (job,) = calm.bench.finished([fate.apply_async(("sleep", 30), time_limit=1).id])
-
-    assert (job.state, job.error_type) == (F, "TimeLimitExceeded")
-
-
 def test_cancelling_a_running_job_stops_it_and_no_other(calm: Stack) -> None:
     doomed, bystander = calm.bench.fate("write_and_sleep", "doomed", 60), calm.bench.fate("sleep", 4)
     wait_until(
@@ -171,6 +158,20 @@ def test_a_job_that_always_kills_its_process_fails_with_the_evidence(calm: Stack
     assert (job.state, job.crashes, job.attempt) == (F, 3, 3)
     assert "SIGKILL" in (job.error_message or "")
     assert "3 crashes" in (job.error_message or "")
+
+
+@pytest.mark.parametrize("running_stack", ["PostgreSQL and RabbitMQ"], indirect=True)
+def test_the_callers_time_limit_counts_too(calm: Stack) -> None:
+    (job,) = calm.bench.finished([fate.apply_async(("sleep", 30), time_limit=1).id])
+
+    assert (job.state, job.error_type) == (F, "TimeLimitExceeded")
+
+
+def test_a_job_past_its_time_limit_fails_and_says_so(calm: Stack) -> None:
+    (job,) = calm.bench.finished([calm.bench.submit("tests.limited", 30)])
+
+    assert (job.state, job.error_type) == (F, "TimeLimitExceeded")
+    assert "1" in (job.error_message or "")
 
 
 def test_the_books_balance_at_the_end(calm: Stack) -> None:
