@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NoReturn
 
@@ -22,10 +22,10 @@ from flaskapp.supervisor import GaveUp, Program, Supervisor
 
 ROOT = Path(__file__).parents[1]
 PYTHON = sys.executable
-STEPS = (
-    [PYTHON, "-m", "flask", "--app", "flaskapp", "db", "upgrade"],
-    [PYTHON, "-m", "flask", "--app", "flaskapp", "users", "first-admin"],
-)
+STEPS = {
+    "migrating the database": [PYTHON, "-m", "flask", "--app", "flaskapp", "db", "upgrade"],
+    "making the first account": [PYTHON, "-m", "flask", "--app", "flaskapp", "users", "first-admin"],
+}
 WEB = [PYTHON, "-m", "gunicorn", "flaskapp:create_app()"]
 WORKER = [PYTHON, "-m", "celery", "-A", "celery_worker", "worker", "--loglevel", "info"]
 BEAT = [PYTHON, "-m", "celery", "-A", "celery_worker", "beat", "--loglevel", "info"]
@@ -46,10 +46,11 @@ def main() -> int:
     try:
         host, port = address(os.environ)
         check_python()
-        check_folder(Path(os.environ.get("INSTANCE_PATH") or ROOT / "instance"))
+        instance = Path(os.environ.get("INSTANCE_PATH") or ROOT / "instance")
+        check_folder(instance)
         check_port(host, port)
-        environment = {**os.environ, "STOP_SECONDS": os.environ.get("STOP_SECONDS") or "5"}
-        prepare(environment)
+        environment = {**os.environ, "STOP_SECONDS": os.environ.get("STOP_SECONDS") or "3"}
+        prepare(environment, instance / "up.log")
         supervisor = Supervisor(
             [Program("web", WEB, CYAN), Program("worker", WORKER, GREEN), Program("beat", BEAT, YELLOW)],
             ROOT,
@@ -77,7 +78,7 @@ def check_python() -> None:
         )
 
 
-def address(environment: "os._Environ[str] | dict[str, str]") -> tuple[str, int]:
+def address(environment: Mapping[str, str]) -> tuple[str, int]:
     host, port = environment.get("HOST") or "127.0.0.1", environment.get("PORT") or "8000"
     if not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65535:
         raise CannotStart(f"PORT is {port!r}: write a number from 1 to 65535, e.g. PORT=8000 make up.")
@@ -127,22 +128,38 @@ def kill_after(stop_seconds: str) -> float:
         return max(KILL_AFTER_SECONDS, float(stop_seconds) + 3)
     except ValueError as reason:
         raise CannotStart(
-            f"STOP_SECONDS is {stop_seconds!r}: write a number of seconds, e.g. STOP_SECONDS=5 make up."
+            f"STOP_SECONDS is {stop_seconds!r}: write a number of seconds, e.g. STOP_SECONDS=3 make up."
         ) from reason
 
 
 # --- preparing --------------------------------------------------------------------------------------
 
 
-def prepare(environment: dict[str, str]) -> None:
+def prepare(environment: Mapping[str, str], log: Path) -> None:
     """Migrate, and make the first account; its password is printed here and nowhere else."""
-    migrate, first_admin = STEPS
-    done = subprocess.run(migrate, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    if done.returncode:
-        print(done.stdout, done.stderr, sep="", end="", file=sys.stderr)
-        raise CannotStart("Offload did not start: the database could not be migrated, see above.")
-    if subprocess.run(first_admin, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL).returncode:
-        raise CannotStart("Offload did not start: the first account could not be made, see above.")
+    for name, step in STEPS.items():
+        done = subprocess.run(
+            step,
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+        )
+        if done.returncode:
+            said = (done.stdout + done.stderr).strip()
+            log.write_text(said + "\n")
+            raise CannotStart(f"Offload did not start, {name} failed: {last_words(said)} (All of it is in {log}.)")
+        # The migration's log is of no interest when it went well, the password is.
+        print(done.stdout, end="", flush=True)
+
+
+def last_words(said: str) -> str:
+    """What went wrong, without the way there: the error at the end of a traceback, else the last line."""
+    _, traceback, after = said.rpartition("Traceback (most recent call last):\n")
+    lines = after.splitlines() or ["it said nothing"]
+    return next((line for line in lines if line[:1].strip()), lines[-1]) if traceback else lines[-1]
 
 
 # --- being ready ------------------------------------------------------------------------------------

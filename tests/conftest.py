@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 import tests.tasks_for_tests  # noqa: F401 -- importing registers them
 from flaskapp.extensions import control_engine
 from tests.helpers import Bench, create_schema, empty, make_app, make_current
+from tests.services import RabbitMQ
 
 pytest_plugins = ["tests.services.fixtures"]
 
@@ -62,6 +63,14 @@ def bench(installation: Bench) -> Iterator[Bench]:
     installation.celery.relay.count = 0
     yield installation
     empty(installation.engine)
+
+
+@pytest.fixture
+def vhost(rabbitmq: RabbitMQ) -> Iterator[str]:
+    """The URL of an empty RabbitMQ vhost."""
+    name = f"test-{uuid4().hex}"
+    yield rabbitmq.create_vhost(name)
+    rabbitmq.delete_vhost(name)
 
 
 @pytest.fixture

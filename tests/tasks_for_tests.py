@@ -7,7 +7,8 @@ from typing import Any
 
 from celery import chain, shared_task
 from celery.exceptions import Ignore, Reject
-from sqlalchemy import insert, text
+from sqlalchemy import event, insert, text
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from flaskapp.diagnostics.models import Effect
@@ -169,6 +170,36 @@ def leave_a_wrong_row(task: Any) -> str:
     return "looks well"
 
 
+def lose_commits(task: Any, key: str, moments: list[str]) -> str:
+    """The first attempt's commits are lost: `before` they reach the database, or `after`: then only the answer is."""
+    write(task, key)
+    if task.attempt_number > 1:
+        return key
+    engine = db.engine
+    left = list(moments)
+
+    @event.listens_for(engine, "commit")
+    def lose(connection: Any) -> None:
+        if not left:
+            return
+        if left.pop(0) == "after":
+            connection.connection.dbapi_connection.commit()
+        connection.invalidate()
+        raise OperationalError("COMMIT", {}, Exception("the server closed the connection"))
+
+    return key
+
+
+def fail_and_lose_commits(task: Any, key: str, moments: list[str]) -> None:
+    lose_commits(task, key, moments)
+    raise ValueError("and then the database went away")
+
+
+def replace_with_a_wrong_row(task: Any) -> None:
+    leave_a_wrong_row(task)
+    raise task.replace(echo.si("never"))
+
+
 def unencodable(task: Any) -> object:
     return object()
 
@@ -232,11 +263,10 @@ def note_failed_id(job_id: str) -> None:
     db.session.execute(insert(Effect).values(key=f"errback of {job_id}", job_id=job_id, attempt=0))
 
 
-@shared_task(bind=True, name="tests.with_hooks")
-def with_hooks(self: Any, should_fail: bool = False) -> str:
-    if should_fail:
-        raise ValueError("hooked")
-    return "hooked"
+@shared_task(name="tests.write_nonsense")
+def write_nonsense(request: Any, exc: Any, traceback: Any) -> None:
+    """An errback that leaves what cannot be written."""
+    db.session.add(Effect(key=None, job_id="x", attempt=0))
 
 
 @shared_task(name="tests.limited", time_limit=1)

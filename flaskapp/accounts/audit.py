@@ -34,7 +34,7 @@ def nothing_changed() -> None:
     g.audited = True
 
 
-def newest_entries(session: Session, limit: int = 50, account: str | None = None) -> list[AuditEntry]:
+def newest_entries(session: Session, limit: int = 20, account: str | None = None) -> list[AuditEntry]:
     query = select(AuditEntry).order_by(AuditEntry.id.desc()).limit(limit)
     if account is not None:
         query = query.where(AuditEntry.account == account)

@@ -2,6 +2,7 @@
 
 import secrets
 import threading
+from functools import cache
 
 from werkzeug.security import check_password_hash, generate_password_hash
 
@@ -11,8 +12,12 @@ SHORTEST = 8
 LONGEST = 1000
 #: One scrypt takes 32 MB and 50 ms: a crowd at the login page must not take all memory.
 _turns = threading.BoundedSemaphore(2)
-#: What an unknown name is checked against, so that it answers as slowly as a known one.
-_nobody = generate_password_hash(secrets.token_hex(), method="scrypt")
+
+
+@cache
+def _nobody() -> str:
+    """What an unknown name is checked against, so that it answers as slowly as a known one."""
+    return generate_password_hash(secrets.token_hex(), method="scrypt")
 
 
 def hashed(password: str) -> str:
@@ -23,7 +28,7 @@ def hashed(password: str) -> str:
 def matches(password_hash: str | None, password: str) -> bool:
     """False after the same time for a wrong password and for no account at all (hash None)."""
     with _turns:
-        right = check_password_hash(password_hash or _nobody, password[:LONGEST])
+        right = check_password_hash(password_hash or _nobody(), password[:LONGEST])
     return right and password_hash is not None and len(password) <= LONGEST
 
 

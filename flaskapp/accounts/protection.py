@@ -64,6 +64,8 @@ def _admit() -> ResponseReturnValue | None:
     """Let the request pass (None), or answer in its place."""
     if request.endpoint is None:
         return None  # no such page: nothing to protect
+    if "\0" in request.path:
+        abort(404)  # no id has one, and PostgreSQL refuses to look for it
     if not _is_public(request.endpoint):
         if not current_user.is_authenticated:
             return _ask_to_sign_in()

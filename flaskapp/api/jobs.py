@@ -46,7 +46,7 @@ def submit_jobs() -> Response:
     if not isinstance(wanted, list) or not 1 <= len(wanted) <= MOST_IN_BULK:
         raise BadArguments(f"jobs must be a list of 1 to {MOST_IN_BULK:,} jobs. Send more in several requests.")
     asked = [wishes.read_wish(one, f"jobs[{n}].") for n, one in enumerate(wanted)]
-    ids = [wishes.submit(one, current_user.name)[0] for one in asked]
+    ids = wishes.submit_many(asked, current_user.name)
     write_audit(db.session(), "job.submit", ids[0], f"{len(ids)} jobs in one request")
     return answer({"ids": ids}, 202)
 

@@ -5,11 +5,11 @@ The web API and `flask jobs submit` come through here, so both refuse the same t
 
 import difflib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from celery import Celery
 from flask import current_app
 from kombu.utils import json as kombu_json
 from werkzeug.exceptions import Conflict
@@ -20,6 +20,7 @@ from flaskapp.extensions import db
 from flaskapp.jobs import queries
 from flaskapp.jobs.lifecycle import new_job_id
 from flaskapp.jobs.models import QUEUES
+from flaskapp.worker.celery_app import Offload
 
 FIELDS = ("task", "args", "kwargs", "queue", "run_at", "unique_key", "max_attempts")
 MOST_ATTEMPTS = 1000
@@ -38,8 +39,9 @@ class Asked:
     max_attempts: int | None = None
 
 
-def celery_app() -> Celery:
-    return current_app.extensions["celery"]
+def celery_app() -> Offload:
+    found: Offload = current_app.extensions["celery"]
+    return found
 
 
 def read_wish(fields: object, where: str = "") -> Asked:
@@ -65,18 +67,25 @@ def submit(asked: Asked, owner: str | None) -> tuple[str, bool]:
     # A known id tells a new job from the one that holds the key; without a key, submitting is cheaper without.
     task_id = new_job_id() if asked.unique_key else None
     sent = celery_app().send_task(
-        asked.task,
-        args=asked.args,
-        kwargs=asked.kwargs,
-        queue=asked.queue,
-        eta=asked.run_at,
-        task_id=task_id,
-        unique_key=asked.unique_key,
-        max_attempts=asked.max_attempts,
-        owner=owner,
+        asked.task, args=asked.args, kwargs=asked.kwargs, task_id=task_id, **_options(asked, owner)
     )
     is_new = task_id is None or sent.id == task_id
     return str(sent.id), is_new
+
+
+def submit_many(asked: Sequence[Asked], owner: str | None) -> list[str]:
+    """Write all of them in the current transaction; answers their ids in order."""
+    return celery_app().send_many([(one.task, one.args, one.kwargs, _options(one, owner)) for one in asked])
+
+
+def _options(asked: Asked, owner: str | None) -> dict[str, Any]:
+    return {
+        "queue": asked.queue,
+        "eta": asked.run_at,
+        "unique_key": asked.unique_key,
+        "max_attempts": asked.max_attempts,
+        "owner": owner,
+    }
 
 
 def check_may_see(job_id: str, owner: str | None) -> None:

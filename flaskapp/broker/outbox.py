@@ -26,6 +26,8 @@ BATCH = 500
 SENDING_SECONDS = 30
 #: How long the jobs of a refused batch rest before they are tried again.
 REST_SECONDS = 1
+#: A little longer than a refused batch rests, so that it is due again.
+_SHORTEST_PAUSE = 1.2 * REST_SECONDS
 _LONGEST_PAUSE = 5.0
 
 
@@ -95,7 +97,11 @@ class Relay:
                     pass
                 pause = 0.0
             except (NotConfirmed, DBAPIError) as trouble:
-                pause = min(max(2 * pause, 0.5), _LONGEST_PAUSE)
+                pause = min(max(2 * pause, _SHORTEST_PAUSE), _LONGEST_PAUSE)
                 logger.warning("The outbox rests for %.1f s: %s", pause, trouble)
+            except Exception:
+                # Whatever it was: a relay that ended would leave every later job of this process lying.
+                pause = _LONGEST_PAUSE
+                logger.exception("The outbox rests for %.1f s", pause)
         publisher.close()
         engine.dispose()

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from kombu import Connection, Producer
+from kombu.exceptions import OperationalError
 from kombu.transport.virtual import Channel as VirtualChannel
 from kombu.utils.json import dumps, loads
 
@@ -88,7 +89,8 @@ class Publisher:
         return True
 
     def _troubles(self) -> tuple[type[BaseException], ...]:
-        known: tuple[type[BaseException], ...] = (OSError, socket.timeout)
+        # Kombu words a refused connection in its own way.
+        known: tuple[type[BaseException], ...] = (OSError, socket.timeout, OperationalError)
         if self._connection is not None:
             known += self._connection.connection_errors + self._connection.channel_errors
         return known

@@ -16,13 +16,15 @@ from flask.typing import ResponseReturnValue
 
 from flaskapp.console.blueprint import console
 from flaskapp.console.viewer import visible_owner
-from flaskapp.console.watcher import Stream, Watcher
+from flaskapp.console.watcher import Stream, Versions, Watcher
 from flaskapp.extensions import db
 from flaskapp.jobs import watch
 
 #: Pages that show the whole table, and not only the jobs they name.
 _BROAD_PAGES = {"home", "jobs", "queues", "workers", "schedules"}
 _MOST_IDS = 200
+#: Each open page holds a thread of the server: gunicorn.conf.py has some more than these.
+_MOST_STREAMS = 300
 _STREAM_SECONDS = 60
 _PING_SECONDS = 15
 #: A shared fragment is not older than this, whatever happens.
@@ -31,7 +33,7 @@ _FRAGMENT_SECONDS = 1.0
 
 def init_app(app: Flask) -> None:
     with app.app_context():
-        app.extensions["watcher"] = Watcher(db.engine, int(app.config.get("LIVE_STREAMS", 256)))
+        app.extensions["watcher"] = Watcher(db.engine, int(app.config.get("LIVE_STREAMS", _MOST_STREAMS)))
     app.extensions["fragments"] = Fragments()
 
 
@@ -44,24 +46,23 @@ def live() -> ResponseReturnValue:
     if not watcher.join(stream):
         return Response("Too many open pages; this one refreshes itself.", 503, {"Retry-After": "5"})
     seen = request.headers.get("Last-Event-ID", "")
-    response = Response(_events(watcher, stream, seen), mimetype="text/event-stream")
+    response = Response(_events(stream, seen), mimetype="text/event-stream")
     response.headers.update({"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
     # Also when the browser left before the first line was read.
     response.call_on_close(lambda: watcher.leave(stream))
     return response
 
 
-def _events(watcher: Watcher, stream: Stream, seen: str) -> Iterator[str]:
+def _events(stream: Stream, seen: str) -> Iterator[str]:
     """Compares levels, not edges: a page that missed an event is told at the next look."""
     yield "retry: 1500\n\n"
     ends = time.monotonic() + _STREAM_SECONDS
-    number, known = 0, dict[str, str]()
+    known: Versions = {}
     while (left := ends - time.monotonic()) > 0:
-        look = watcher.wait(stream, number, min(left, _PING_SECONDS))
-        if look is None:
+        now = stream.wait(min(left, _PING_SECONDS))
+        if now is None:
             yield ": still here\n\n"
             continue
-        number, now = look.number, stream.part_of(look)
         version = f"{crc32(repr(sorted(now.items())).encode()):08x}"
         if version != seen:
             changed = sorted(job_id for job_id in now if job_id and now[job_id] != known.get(job_id))

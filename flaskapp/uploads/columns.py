@@ -132,7 +132,7 @@ class _Guess:
 
     def column(self) -> Column:
         best = max(self._alive.values(), key=lambda fit: fit.cells, default=None)
-        if best is None or self._filled - best.cells > self._tolerance():
+        if best is None or not best.cells or self._filled - best.cells > self._tolerance():
             return Column(self._name, Kind.TEXT)
         return Column(self._name, best.notation.kind, best.notation.name, best.range.smallest, best.range.largest)
 

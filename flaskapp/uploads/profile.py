@@ -139,11 +139,17 @@ class _Histogram:
     def result(self) -> dict[str, object]:
         bins = []
         for place, count in enumerate(self._counts):
-            start, end = self._low + place * self._width, self._low + (place + 1) * self._width
+            start, end = self._edge(place), self._edge(place + 1)
             if self._is_whole:
                 end -= 1
             bins.append({"from": self._label(start), "to": self._label(min(end, self._high)), "count": count})
         return {"bins": bins}
+
+    def _edge(self, place: int) -> int | float:
+        if self._is_whole:
+            return self._low + place * self._width
+        share = place / len(self._counts)
+        return self._low * (1 - share) + self._high * share
 
     def _label(self, number: int | float) -> object:
         if self._kind is Kind.DATE:

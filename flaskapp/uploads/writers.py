@@ -34,7 +34,9 @@ class Writer:
         self.engine = engine
         self.table = table
         # The driver's own executemany: SQLAlchemy's look at each value costs more than the insert.
-        self._insert = str(table.insert().compile(dialect=engine.dialect))
+        insert = table.insert().compile(dialect=engine.dialect)
+        self._insert = str(insert)
+        self._names = None if insert.positional else tuple(table.columns.keys())
 
     def write(self, rows: Rows) -> None:
         for start in range(0, len(rows), _ROWS_AT_ONCE):
@@ -42,7 +44,11 @@ class Writer:
 
     def commit(self, rows: Rows) -> None:
         with self.engine.begin() as connection:
-            connection.exec_driver_sql(self._insert, rows)
+            if self._names is None:
+                connection.exec_driver_sql(self._insert, rows)
+            else:
+                named = [dict(zip(self._names, row, strict=True)) for row in rows]
+                connection.exec_driver_sql(self._insert, named)
 
     @contextmanager
     def refusing_wide_rows(self) -> Iterator[None]:

@@ -7,6 +7,7 @@ the attempt: the task's own writes, the jobs it submits and its success commit t
 import logging
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from traceback import format_exception
 from typing import Any
 
 from celery import current_app, signals
@@ -14,7 +15,7 @@ from celery.app.trace import task_has_custom, trace_task
 from celery.exceptions import Ignore, Reject
 from kombu.serialization import loads as loads_message
 from kombu.serialization import prepare_accept_content
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
 from flaskapp.extensions import db
 from flaskapp.jobs import lifecycle
@@ -67,6 +68,9 @@ class RunningAttempt:
     settled: bool = False
     #: True once it failed without another try: then errbacks and later chain steps learn of it.
     ended_for_good: bool = False
+    #: How it was settled in a transaction that is still open.
+    outcome: Outcome | None = None
+    #: What is left for the parent to record.
     deferred: Outcome | None = None
     #: Jobs submitted inside, by id: a success with children is never deferred.
     submitted: list[str] = field(default_factory=list)
@@ -102,7 +106,7 @@ class RunningAttempt:
         if self.settled:
             return
         if self.replacing:
-            self._commit_with(self.again or RetryLater(self.claimed, None, parked=True))
+            self._go_on_as_another()
         elif self.again is not None:
             self._roll_back_and(self.again)
         elif isinstance(trace_exception, Reject):
@@ -110,10 +114,14 @@ class RunningAttempt:
         elif isinstance(trace_exception, Ignore):
             self._roll_back_and(Ignored(self.claimed, str(trace_exception)))
         else:
-            reason = Error(
-                type(trace_exception).__name__, str(trace_exception or "The attempt ended without an outcome.")
-            )
-            self._roll_back_and(Failed(self.claimed, reason))
+            reason = trace_exception or RuntimeError("The attempt ended without an outcome.")
+            self._roll_back_and(Failed(self.claimed, _error_of(reason)))
+
+    def _go_on_as_another(self) -> None:
+        try:
+            self._commit_with(self.again or RetryLater(self.claimed, None, parked=True))
+        except SQLAlchemyError as problem:
+            self._roll_back_and(Failed(self.claimed, _error_of(problem)))
 
     def _reject(self, rejected: Reject) -> None:
         error = Error("Reject", str(rejected.reason or "The task rejected its job."))
@@ -122,32 +130,56 @@ class RunningAttempt:
         else:
             self._roll_back_and(Failed(self.claimed, error))
 
+    def commit(self) -> None:
+        """Commit a settlement and what the callbacks after it wrote; if that cannot be, the parent records it."""
+        try:
+            db.session.commit()
+            self.outcome = None
+        except OperationalError as lost:
+            self._look_up(lost)
+        except SQLAlchemyError:
+            # A callback left what cannot be written: the outcome counts without it.
+            db.session.rollback()
+            logger.exception("job=%s what its callbacks wrote is rolled back", self.claimed.job_id)
+            self.deferred = self.outcome or self.deferred
+
     def _commit_with(self, outcome: Outcome) -> None:
         session = db.session()
         # What the task left unflushed is its own: an error here is the task's failure.
         session.flush()
-        self.settled = True
         try:
             held = lifecycle.settle(session, [outcome])
+            self.settled = True
             session.commit() if held else session.rollback()
         except OperationalError as lost:
+            self.settled = True
             return self._look_up(lost)
+        except SQLAlchemyError:
+            # So is a transaction that it broke.
+            self.settled = False
+            raise
         if not held:
             raise Reject("The lease on this attempt is lost; what it wrote was rolled back.")
 
     def _look_up(self, lost: OperationalError) -> None:
         """The commit's answer was lost. All of it is there or nothing: the row tells, and no failure is counted."""
-        db.session.rollback()
-        if lifecycle.still_held(db.session(), self.claimed):
-            logger.warning("job=%s attempt=%s put back: %s", self.claimed.job_id, self.claimed.number, lost)
-            lifecycle.settle(db.session(), [Stopped(self.claimed, "The database went away while it was committing.")])
-        db.session.commit()
+        stopped = Stopped(self.claimed, "The database went away while it was committing.")
+        try:
+            db.session.rollback()
+            if lifecycle.still_held(db.session(), self.claimed):
+                logger.warning("job=%s attempt=%s put back: %s", self.claimed.job_id, self.claimed.number, lost)
+                lifecycle.settle(db.session(), [stopped])
+            db.session.commit()
+        except DBAPIError:
+            # Still away. Our parent tries until it is back; if the commit did go through, the fence refuses this.
+            db.session.remove()
+            self.deferred = stopped
 
     def _roll_back_and(self, outcome: Outcome) -> None:
         db.session.rollback()
         lifecycle.settle(db.session(), [outcome])
         # Errbacks and failed chain steps join this fresh transaction; whoever called commits it.
-        self.settled = True
+        self.settled, self.outcome = True, outcome
 
 
 def run(name: str, request: dict[str, Any], body: Any, content_type: str | None, encoding: str | None) -> Report:
@@ -177,7 +209,8 @@ def _trace(attempt: RunningAttempt, task: Any, request: dict[str, Any], message:
     except Reject as rejected:
         problem, summary = rejected, f"rejected: {rejected.reason}"
     attempt.end(problem)
-    _commit_rest()
+    # What the last settlement and the callbacks after it left open.
+    attempt.commit()
     return Report(attempt.deferred, summary, seconds)
 
 
@@ -187,13 +220,8 @@ def _load(app: Any, body: Any, content_type: str | None, encoding: str | None) -
     return loads_message(body, content_type, encoding, accept=prepare_accept_content(app.conf.accept_content))
 
 
-def _commit_rest() -> None:
-    """Commit what the last settlement and the callbacks after it left open."""
-    try:
-        db.session.commit()
-    except DBAPIError:
-        db.session.rollback()
-        raise
+def _error_of(problem: BaseException) -> Error:
+    return Error(type(problem).__name__, str(problem), "".join(format_exception(problem)))
 
 
 def _has_no_hooks(task: Any) -> bool:

@@ -4,6 +4,7 @@
 `db.session` and the caller's commit decides; outside one it is committed at once.
 """
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any
@@ -76,6 +77,18 @@ class Offload(Celery):
         if add_to_parent and (parent := self.current_worker_task) is not None:
             parent.add_trail(result)
         return result
+
+    def send_many(self, requests: Sequence[tuple[str, Any, Any, dict[str, Any]]]) -> list[str]:
+        """Many send_task at once, in `db.session`: (name, args, kwargs, options) each; answers the job ids in order.
+
+        All rows are made before the first is written, so that SQLite's one writer is held for a moment only.
+        """
+        wishes = [self._wish(name, args, kwargs, None, options) for name, args, kwargs, options in requests]
+        job_ids = lifecycle.submit(db.session(), wishes)
+        if (attempt := current_attempt()) is not None:
+            attempt.submitted.extend(job_ids)
+        db.session().info.setdefault("submitted", []).extend(job_ids)
+        return job_ids
 
     def _submit(self, wish: Wish, attempt: RunningAttempt | None) -> str:
         if not has_app_context():

@@ -75,7 +75,7 @@ class JobBackend(BaseBackend):
         attempt.fail(self.error(exc, traceback))
         if attempt.ended_for_good:
             super().mark_as_failure(task_id, exc, traceback, request, store_result, call_errbacks, state)
-        db.session.commit()
+        attempt.commit()
 
     def mark_as_retry(
         self,
@@ -88,7 +88,7 @@ class JobBackend(BaseBackend):
     ) -> None:
         if (attempt := _running(task_id)) is not None:
             attempt.retry(self.error(exc, traceback) if exc is not None else None)
-            db.session.commit()
+            attempt.commit()
 
     def store_result(
         self, task_id: str, result: Any, state: str, traceback: Any = None, request: Any = None, **options: Any

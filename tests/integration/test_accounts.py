@@ -13,7 +13,7 @@ from flaskapp.accounts.views import safe_target
 from flaskapp.extensions import db
 from tests.integration.doors_fixtures import PASSWORD, Doors, csrf_of, sign_in
 
-OPEN_ENDPOINTS = {"assets.bootstrap_css", "static", "accounts.login", "health.healthz", "health.readyz"}
+OPEN_ENDPOINTS = {"static", "assets.bootstrap_css", "accounts.login", "health.healthz", "health.readyz"}
 
 
 def cookie_of(response) -> str:
@@ -63,6 +63,12 @@ def test_a_csrf_token_in_the_header_is_enough(doors: Doors):
     token = csrf_of(browser, "/account")
     answer = browser.post("/account/tokens", data={"name": "nightly"}, headers={"X-CSRFToken": token})
     assert answer.status_code == 200
+
+
+def test_a_stranger_gets_everything_that_the_login_page_needs(doors: Doors):
+    stranger = doors.browser()
+    for address in re.findall(r'(?:src|href)="(/[^"]+\.(?:css|js|svg)[^"]*)"', stranger.get("/login").text):
+        assert stranger.get(address).status_code == 200, address
 
 
 def test_a_new_view_is_closed_until_it_is_marked_public(doors: Doors):
@@ -396,6 +402,16 @@ def test_the_pages_of_accounts_have_no_inline_script_or_style(doors: Doors):
     browser = doors.signed_in("root", "admin")
     for page in (browser.get("/account").text, doors.browser().get("/login").text):
         assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\sstyle=|\son\w+=", page)
+
+
+def test_an_address_with_nul_is_not_found_anywhere(doors: Doors):
+    browser = doors.signed_in("root", "admin")
+    headers = {"X-CSRFToken": csrf_of(browser, "/account")}
+    for rule in doors.app.url_map.iter_rules():
+        path = re.sub(r"<[^>]+>", "%00", rule.rule)
+        if path != rule.rule:
+            answer = browser.get(path) if "GET" in rule.methods else browser.post(path, headers=headers)
+            assert answer.status_code == 404, path
 
 
 def test_expired_sign_ins_open_nothing(doors: Doors):

@@ -5,7 +5,6 @@ import threading
 import pytest
 
 from flaskapp.console import health
-from tests.integration.windows_fixtures import site  # noqa: F401 -- a fixture
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from sqlalchemy import insert, update
 from werkzeug.serving import make_server
 
 from flaskapp.console import live
+from flaskapp.console.watcher import Watcher
 from flaskapp.extensions import db
 from flaskapp.jobs.models import Job, Progress
 from tests.integration.windows_fixtures import make_site
@@ -19,9 +20,8 @@ from tests.integration.windows_fixtures import make_site
 
 @pytest.fixture
 def site(tmp_path):
-    site = make_site(tmp_path, lambda app: app.config.update(LIVE_STREAMS=3))
-    # For sites whose console was there before its cap could be set.
-    site.app.extensions["watcher"]._most_streams = 3
+    site = make_site(tmp_path)
+    site.app.extensions["watcher"] = Watcher(site.engine(), most_streams=3)
     yield site
     with site.app.app_context():
         db.engine.dispose()

@@ -33,6 +33,8 @@ APPLICATION = """
         def upgrade():
             if os.environ.get("STAND_IN") == "bad database":
                 raise SystemExit("DATABASE_URL names no database.")
+            if os.environ.get("STAND_IN") == "broken database":
+                raise ConnectionError("nobody answers")
 
         @users.command("first-admin")
         def first_admin():
@@ -209,13 +211,19 @@ def test_a_port_that_is_none_gets_one_sentence(port: str) -> None:
 
 
 def test_a_database_that_cannot_be_migrated_starts_nothing(up: Callable[..., Up]) -> None:
-    run = up(STAND_IN="bad database")
+    said = refusal(up(STAND_IN="bad database"))
 
-    assert run.process.wait(20) == 1
-    assert run.text().splitlines() == [
-        "DATABASE_URL names no database.",
-        "Offload did not start: the database could not be migrated, see above.",
-    ]
+    assert said.startswith("Offload did not start, migrating the database failed: DATABASE_URL names no database.")
+
+
+def test_a_failure_while_preparing_shows_no_traceback_but_keeps_it(up: Callable[..., Up], tmp_path: Path) -> None:
+    said = refusal(up(STAND_IN="broken database"))
+
+    assert said == (
+        "Offload did not start, migrating the database failed: ConnectionError: nobody answers"
+        f" (All of it is in {tmp_path}/instance/up.log.)"
+    )
+    assert "Traceback" in (tmp_path / "instance/up.log").read_text()
 
 
 def test_a_worker_that_cannot_start_ends_everything_and_is_named(up: Callable[..., Up]) -> None:
@@ -241,7 +249,7 @@ def test_settings_reach_the_programs(up: Callable[..., Up]) -> None:
     run = up(BROKER_URL="amqp://elsewhere").wait_for("Offload is ready")
 
     assert run.get("/setting/BROKER_URL") == "amqp://elsewhere"
-    assert run.get("/setting/STOP_SECONDS") == "5"
+    assert run.get("/setting/STOP_SECONDS") == "3"
 
 
 def test_a_program_that_is_killed_starts_again(up: Callable[..., Up]) -> None:

@@ -3,7 +3,7 @@ import { morph, parse } from "./morph.js";
 import { updateRows } from "./rows.js";
 import { refreshTimes } from "./times.js";
 
-const gap = 600; // Milliseconds between two fetches of one page.
+const gap = 250; // Milliseconds between two fetches of one page; more when the server is slow to answer.
 const slow = 5000; // How often a page without a stream asks.
 
 export function startLive() {
@@ -70,6 +70,7 @@ class LivePage {
     }
     this.busy = true;
     this.missed = false;
+    const begun = performance.now();
     try {
       await this.fetch();
     } catch {
@@ -78,7 +79,7 @@ class LivePage {
     setTimeout(() => {
       this.busy = false;
       if (this.missed) this.refresh();
-    }, gap);
+    }, Math.min(3000, Math.max(gap, 3 * (performance.now() - begun))));
   }
 
   async fetch() {
@@ -92,6 +93,8 @@ class LivePage {
     if (rows) updateRows(this.root, fresh);
     else morph(this.root.firstElementChild, fresh.firstElementChild);
     refreshTimes();
+    const named = this.root.querySelector("[data-title]");
+    if (named) document.title = named.dataset.title;
     document.dispatchEvent(new CustomEvent("live:updated"));
     this.watchNew();
   }

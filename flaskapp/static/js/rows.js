@@ -6,10 +6,13 @@ const most = 150; // Rows kept on the page; older ones are a click away.
 
 export function updateRows(root, fresh) {
   const body = root.querySelector("[data-rows]");
-  if (!body) return location.reload(); // The list was empty: its first row brings the table with it.
-  const shown = new Map([...body.children].map((row) => [row.dataset.key, row]));
   const rows = [...fresh.querySelectorAll("[data-key]")];
   const inList = rows.filter((row) => !("left" in row.dataset));
+  if (!body) {
+    if (inList.length) location.reload(); // The list was empty: its first row brings the table with it.
+    return;
+  }
+  const shown = new Map([...body.children].map((row) => [row.dataset.key, row]));
   // Not one row in common: so much happened that only the whole page is true.
   if (inList.length && !inList.some((row) => shown.has(row.dataset.key))) return location.reload();
   const added = [];
