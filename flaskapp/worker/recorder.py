@@ -46,6 +46,8 @@ class Recorder:
         self._outcomes: deque[tuple[JobRequest, Outcome]] = deque()
         #: Everything this worker answers for: claimed and not yet recorded as ended.
         self._held: dict[str, JobRequest] = {}
+        #: Newer messages for jobs that are still held: cancelled and run again at once, while the old attempt ends.
+        self._behind: dict[str, JobRequest] = {}
         self._busy = 0
         self._usual_seconds: float | None = None
         self._killed: dict[int, float] = {}
@@ -63,6 +65,7 @@ class Recorder:
         with self._changed:
             self._consumer = consumer
             self._offers.clear()
+            self._behind.clear()
 
     def offer(self, request: JobRequest) -> None:
         """A message arrived."""
@@ -78,7 +81,7 @@ class Recorder:
                 usual = seconds if self._usual_seconds is None else self._usual_seconds
                 self._usual_seconds = 0.9 * usual + 0.1 * seconds
             if outcome is None:
-                self._held.pop(str(request.id), None)
+                self._let_go(str(request.id))
             else:
                 self._outcomes.append((request, outcome))
             self._fill()
@@ -99,7 +102,7 @@ class Recorder:
                 waiting = [entry for entry in self._ready if entry[0] is request]
                 if waiting:
                     self._ready.remove(waiting[0])
-                    self._held.pop(job_id, None)
+                    self._let_go(job_id)
                 else:
                     request.taken_away = True
                     self._kill(request)
@@ -111,7 +114,8 @@ class Recorder:
         """Take no more: hand unclaimed messages back, and after `seconds` put back what still runs, uncounted."""
         with self._changed:
             self._stopping = True
-            offers, self._offers = list(self._offers), deque()
+            offers, self._offers = [*self._offers, *self._behind.values()], deque()
+            self._behind.clear()
             self._put_back_ready(0)
             self._changed.notify()
         for request in offers:
@@ -154,7 +158,27 @@ class Recorder:
             self._put_back_ready(_PATIENCE_SECONDS)
             outcomes = [self._outcomes.popleft() for _ in range(min(GROUP, len(self._outcomes)))]
             room = 0 if self._stopping else min(GROUP, self._room(), len(self._offers))
-            return [self._offers.popleft() for _ in range(room)], outcomes
+            offers = [self._offers.popleft() for _ in range(room)]
+            return [request for request in offers if not self._stands_behind(request)], outcomes
+
+    def _stands_behind(self, request: JobRequest) -> bool:
+        """Whether it has to wait here for the end of an earlier attempt of its job.
+
+        Acknowledged like a duplicate it would be lost: its row is queued again, by a later sending.
+        """
+        held = self._held.get(str(request.id))
+        if held is None or held.hint.send == request.hint.send:
+            return False
+        if (older := self._behind.pop(str(request.id), None)) is not None:
+            self._on_loop(older.acknowledge)
+        self._behind[str(request.id)] = request
+        return True
+
+    def _let_go(self, job_id: str) -> None:
+        self._held.pop(job_id, None)
+        if (request := self._behind.pop(job_id, None)) is not None:
+            self._offers.append(request)
+            self._changed.notify()
 
     def _room(self) -> int:
         return self._concurrency + self._ahead() - self._busy - len(self._ready)
@@ -189,7 +213,7 @@ class Recorder:
     def _forget(self, outcomes: list[tuple[JobRequest, Outcome]], settled: set[str]) -> None:
         with self._changed:
             for request, outcome in outcomes:
-                self._held.pop(str(request.id), None)
+                self._let_go(str(request.id))
                 if outcome.claimed.job_id not in settled:
                     logger.warning(
                         "job=%s attempt=%s lease lost: its outcome changes nothing",
