@@ -126,13 +126,12 @@ def test_a_body_in_chunks_is_taken(site: Installation):
     ("head", "pieces"),
     [
         (f"Content-Length: {LIMIT * 2}", [BODY]),
-        ("Content-Length: 5000", [BODY]),
+        ("Content-Length: 5000", [BODY[:-30]]),
         (f"Content-Length: {len(BODY) - 20}", [BODY]),
         ("Content-Length: -5", [BODY]),
         ("Transfer-Encoding: chunked", [chunk(BODY[:60])]),
-        ("Transfer-Encoding: chunked", [b"zz\r\n" + BODY]),
     ],
-    ids=["far too long", "longer than sent", "shorter than sent", "negative", "broken off", "no chunks"],
+    ids=["far too long", "longer than sent", "shorter than sent", "negative", "broken off"],
 )
 def test_a_length_that_lies_makes_no_upload(site: Installation, head: str, pieces: list[bytes]):
     before = uploads_listed(site)
@@ -140,6 +139,18 @@ def test_a_length_that_lies_makes_no_upload(site: Installation, head: str, piece
     assert answer == b"" or answer.startswith(b"HTTP/1.1 4"), answer[:300]
     assert b"Traceback" not in answer
     assert uploads_listed(site) == before
+
+
+# --- cancelled and run again --------------------------------------------------------------------------------
+
+
+def test_a_job_that_is_run_again_while_its_process_still_dies_runs_again(site: Installation):
+    job_id = site.submit("diagnostics.sleep", 60)
+    wait_until(lambda: site.get(f"/jobs/{job_id}")["state"] == "running", 20, "it runs")
+    assert site.ask("POST", f"/jobs/{job_id}/cancel")[0] == 202
+    assert site.ask("POST", f"/jobs/{job_id}/run-again")[0] == 202
+    wait_until(lambda: site.get(f"/jobs/{job_id}")["state"] == "running", 20, "it runs again")
+    assert site.ask("POST", f"/jobs/{job_id}/cancel")[0] == 202
 
 
 # --- the power cut ------------------------------------------------------------------------------------------
