@@ -35,10 +35,10 @@ def short(value: object) -> str:
     """A value as a cell of the profile shows it; the exact one is its tooltip."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return cell(value)[:80]
-    if isinstance(value, int) or abs(value) >= 1e6:
-        # Years and short codes are not grouped.
-        return f"{value:,.0f}" if 10_000 <= abs(value) < 1e15 else f"{value:.6g}"
-    return f"{value:.6g}"
+    # Years and short codes are not grouped; a mean in the billions needs no last digit.
+    if 10_000 <= abs(value) < (1e19 if isinstance(value, int) else 1e9):
+        return f"{value:,.0f}"
+    return f"{value:.6g}" if abs(value) < 10_000 else f"{value:.4g}"
 
 
 def cell(value: object) -> str:
