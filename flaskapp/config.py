@@ -18,7 +18,6 @@ from flaskapp.errors import BadSetting
 
 DATABASES = {"sqlite", "postgresql", "mariadb", "mysql"}
 BROKERS = {"folder", "amqp", "amqps", "redis", "rediss", "sqs", "zookeeper", "memory"}
-MAILERS = {"smtp", "smtps", "file"}
 
 
 @dataclass(frozen=True)
@@ -27,12 +26,8 @@ class Settings:
     instance_path: Path
     database_url: URL
     broker_url: str
-    #: A Celery result backend URL for payloads; empty means the job table.
-    result_backend: str
     storage_url: str
-    mail_url: str
     secret_key: str
-    rabbitmq_management_url: str
     admin_password: str
     #: How long a worker's lease outlives its last heartbeat.
     lease_seconds: float
@@ -49,16 +44,15 @@ class Settings:
 def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
     """Read and check every setting; raises BadSetting for the first one that cannot work."""
     env = os.environ if environment is None else environment
+    if env.get("RESULT_BACKEND"):
+        raise BadSetting("RESULT_BACKEND is not supported yet: results stand in the job table. Unset it.")
     instance = _writable_folder(env.get("INSTANCE_PATH") or "instance")
     return Settings(
         instance_path=instance,
         database_url=_database_url(env.get("DATABASE_URL"), instance),
         broker_url=_url("BROKER_URL", env.get("BROKER_URL") or f"folder://{instance}/broker", BROKERS),
-        result_backend=env.get("RESULT_BACKEND", ""),
         storage_url=_url("STORAGE_URL", env.get("STORAGE_URL") or f"file://{instance}/uploads", {"file"}),
-        mail_url=_url("MAIL_URL", env.get("MAIL_URL") or f"file://{instance}/mail", MAILERS),
         secret_key=env.get("SECRET_KEY") or _kept_secret(instance / "secret_key"),
-        rabbitmq_management_url=env.get("RABBITMQ_MANAGEMENT_URL", ""),
         admin_password=env.get("ADMIN_PASSWORD", ""),
         lease_seconds=_number("LEASE_SECONDS", env, 30, least=2),
         stop_seconds=_number("STOP_SECONDS", env, 30, least=0),

@@ -17,7 +17,8 @@ from tests.services.processes import LOCALHOST, free_port
 class Gate:
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
-        assert parts.hostname and parts.port
+        assert parts.hostname
+        assert parts.port
         self.port = free_port()
         self.url = url.replace(f":{parts.port}/", f":{self.port}/")
         self._target = (parts.hostname, parts.port)

@@ -15,7 +15,7 @@ from flaskapp.console.listing import Listing
 from flaskapp.console.progress import Pace, pace
 from flaskapp.console.remember import remembered
 from flaskapp.console.timeline import timeline
-from flaskapp.console.titles import parsed, result_view
+from flaskapp.console.titles import result_view, seen
 from flaskapp.console.viewer import job_or_404, visible_owner
 from flaskapp.extensions import db
 from flaskapp.jobs import lifecycle, queries
@@ -111,14 +111,16 @@ def _why_not_again(found: Job) -> str:
 
 
 def _story(found: Job) -> dict[str, Any]:
+    shown = seen(found)
     return {
         "job": found,
-        "moments": timeline(found, queries.attempts(db.session(), found.id)),
+        "seen": shown,
+        "moments": timeline(found, queries.attempts(db.session(), found.id), shown.text),
         "pace": _paces([found]).get(found.id),
         "children": [
             child for child in queries.children(db.session(), found.id) if visible_owner() in (None, child.owner)
         ],
-        "result": parsed(found.result),
+        "result": shown.result,
         "result_view": result_view(found) if found.state == "succeeded" else None,
     }
 

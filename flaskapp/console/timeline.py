@@ -4,7 +4,7 @@ Built from the job's own row and the attempts that later ones replaced. Nothing 
 time is not known is left out.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import pairwise
@@ -40,7 +40,8 @@ class Moment:
     is_ahead: bool = False
 
 
-def timeline(job: Job, attempts: Sequence[Attempt]) -> list[Moment]:
+def timeline(job: Job, attempts: Sequence[Attempt], masked: Callable[[str | None], str | None]) -> list[Moment]:
+    """Every transition of `job` with the time since the one before; `masked` hides secrets in error texts."""
     moments = [Moment("waiting", _who_asked(job), job.created_at)]
     kept, folded = _fold(attempts)
     for attempt in kept:
@@ -49,7 +50,7 @@ def timeline(job: Job, attempts: Sequence[Attempt]) -> list[Moment]:
         if folded and attempt is kept[_SHOWN_FIRST]:
             moments[first] = replace(moments[first], folded=folded)
     moments += _of_row(job, moments[-1])
-    return _with_spans(moments)
+    return [replace(moment, error=masked(moment.error) or "") for moment in _with_spans(moments)]
 
 
 def _who_asked(job: Job) -> str:

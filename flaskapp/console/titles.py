@@ -12,6 +12,7 @@ from typing import Any
 from flask import Flask, current_app
 from markupsafe import Markup
 
+from flaskapp.jobs import masking
 from flaskapp.jobs.models import Job
 
 Title = Callable[[Job], str]
@@ -21,7 +22,13 @@ Result = Callable[[Job], str]
 def init_app(app: Flask) -> None:
     app.extensions.setdefault("job_titles", {})
     app.extensions.setdefault("job_results", {})
-    app.jinja_env.filters.update(title_of=title_of, pretty_json=pretty_json)
+    app.jinja_env.filters.update(title_of=title_of, pretty_json=pretty_json, seen=seen)
+
+
+def seen(job: Job) -> masking.Shown:
+    """The job's arguments, result and texts as people may see them: what its task calls secret is masked."""
+    celery = current_app.extensions.get("celery")
+    return masking.shown(job, celery.tasks.get(job.task) if celery else None)
 
 
 def title_of(job: Job) -> str:
@@ -43,21 +50,6 @@ def result_view(job: Job) -> Markup | None:
     return Markup(views[job.task](job)) if job.task in views else None  # noqa: S704 -- a rendered template
 
 
-def parsed(text: str | None) -> Any:
-    """The JSON value in a column, or the text itself when it is none."""
-    if not text:
-        return None
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return text
-
-
-def pretty_json(text: str | None) -> str:
-    """Indented JSON; what cannot be read stays as it is."""
-    if not text:
-        return ""
-    try:
-        return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
-    except (ValueError, RecursionError):
-        return text
+def pretty_json(value: Any) -> str:
+    """Indented JSON; a text that was none stays as it is."""
+    return value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)

@@ -336,3 +336,17 @@ def test_a_viewer_sees_only_their_own_jobs(site):
     assert vera.get(f"/jobs/{other}").status_code == 404
     for verb in ("cancel", "run-again"):
         assert press(vera, f"/jobs/{own}", f"/jobs/{other}/{verb}").status_code == 404
+
+
+# --- secrets --------------------------------------------------------------------------------------
+
+
+def test_a_secret_argument_shows_on_no_page(site, operator, monkeypatch):
+    task = site.app.extensions["celery"].tasks["diagnostics.echo"]
+    monkeypatch.setattr(task, "secret_params", ("value",), raising=False)
+    texts = {"args": '["hunter2hunter2"]', "error_message": "no hunter2hunter2", "error_traceback": "hunter2hunter2"}
+    job_id = site.job("failed", **texts)
+    for address in ("/jobs", f"/jobs/{job_id}"):
+        page = operator.get(address).text
+        assert "***" in page, address
+        assert "hunter2" not in page, address

@@ -109,7 +109,7 @@ def test_a_thousand_messages_are_confirmed_in_one_go(publisher: Publisher) -> No
 
 
 def test_arguments_travel_as_they_are(publisher: Publisher, channel: Any) -> None:
-    text = "é 🦊 \\u0000 \" \n" + "x" * 200_000
+    text = 'é 🦊 \\u0000 " \n' + "x" * 200_000
     publisher.publish([job(args=json.dumps([text]), kwargs=json.dumps({"k": [None, 1.5]}))])
 
     args, kwargs, _ = json.loads(get(channel)[2])
