@@ -86,7 +86,7 @@ def _database_url(text: str | None, instance: Path) -> URL:
         return URL.create("sqlite", database=str(instance / "offload.sqlite3"))
     try:
         url = make_url(text)
-    except ArgumentError as problem:
+    except (ArgumentError, ValueError) as problem:
         raise BadSetting(
             "DATABASE_URL cannot be read as a URL. Write e.g. postgresql://user@localhost:5432/offload."
         ) from problem

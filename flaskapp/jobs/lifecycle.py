@@ -51,6 +51,8 @@ PARKED = "parked"
 # Plain tables for what runs most: the ORM's way of the same statement costs twice as much.
 _TABLE = cast(Table, Job.__table__)
 _TALLY = cast(Table, Tally.__table__)
+#: How many rows of the tally one compaction folds: a statement takes only so many parameters.
+TALLY_GROUP = 5000
 LIVE_STATES = (JobState.WAITING, JobState.QUEUED, JobState.RUNNING)
 
 
@@ -118,8 +120,10 @@ def _insert_unless_taken(session: Session, row: dict[str, Any]) -> str | None:
         with session.begin_nested():
             session.execute(_TABLE.insert().values(row))
     except IntegrityError:
-        taken = or_(Job.id == row["id"], Job.live_key == row["live_key"])
-        existing = session.execute(select(Job.id).where(taken)).scalar()
+        # The id goes before the key; "no key" is NULL, which must not be compared.
+        existing = session.execute(select(Job.id).where(Job.id == row["id"])).scalar()
+        if existing is None and row["live_key"] is not None:
+            existing = session.execute(select(Job.id).where(Job.live_key == row["live_key"])).scalar()
         if existing is None:
             raise
         _unpark(session, row)
@@ -203,12 +207,14 @@ def requeue_lost(session: Session, job_ids: Sequence[str]) -> int:
     )
 
 
-def hold(session: Session, job_id: str, seconds: float) -> bool:
-    """Queued, but it may not run now (paused, limited, no worker knows its task): back to waiting for a while."""
-    held = and_(Job.id == job_id, Job.state == JobState.QUEUED)
-    return bool(
-        _change(session, held, state=JobState.WAITING, queued_at=null(), sending_until=seconds_from_now(seconds))
-    )
+def hold(session: Session, hint: Hint, seconds: float) -> bool:
+    """Sent, but it may not run now (paused, limited, no worker knows its task): back to waiting for a while.
+
+    The message may have overtaken mark_queued, which then finds nothing to mark.
+    """
+    sent = and_(Job.id == hint.job_id, Job.state.in_([JobState.WAITING, JobState.QUEUED]), Job.sends == hint.send)
+    rest = {"sender": null(), "sending_until": seconds_from_now(seconds)}
+    return bool(_change(session, sent, state=JobState.WAITING, queued_at=null(), **rest))
 
 
 # --- waiting, queued ─▶ running ---------------------------------------------------------------------------
@@ -225,14 +231,16 @@ def claim(session: Session, hints: Iterable[Hint], worker: str) -> dict[str, Cla
     """
     wanted = {hint.job_id: hint for hint in hints}
     fields = (Job.id, Job.state, Job.sends, Job.attempt, Job.retries, Job.max_retries, Job.owner, Job.ignore_result)
-    due = and_(Job.state.in_([JobState.WAITING, JobState.QUEUED]), Job.run_at <= now())
+    # A queued job was due when it was sent; refusing it because a clock went back would spend its only message.
+    due = or_(Job.state == JobState.QUEUED, and_(Job.state == JobState.WAITING, Job.run_at <= now()))
     mine = and_(Job.state == JobState.RUNNING, Job.worker == worker)
     rows = session.execute(
         select(*fields, (Job.expires_at <= now()).label("late"))
         .where(Job.id.in_(list(wanted)), or_(due, mine))
         .with_for_update()
     ).all()
-    accepted = [row for row in rows if (wanted[row.id].send or 0) == row.sends]
+    # MariaDB also finds ids that differ in upper and lower case only.
+    accepted = [row for row in rows if row.id in wanted and (wanted[row.id].send or 0) == row.sends]
     again = [row for row in accepted if row.state == JobState.RUNNING]
     late = [row for row in accepted if row.late and row not in again]
     fresh = [row for row in accepted if row not in again and row not in late]
@@ -420,13 +428,15 @@ def prune(session: Session, succeeded_days: float, failed_days: float, limit: in
     return len(ids)
 
 
-def compact_tally(session: Session) -> None:
-    """Fold the tally's many small rows into one; the sums stay what they were."""
-    rows = session.execute(select(Tally).with_for_update(skip_locked=True)).scalars().all()
+def compact_tally(session: Session, limit: int = TALLY_GROUP) -> int:
+    """Fold up to `limit` of the tally's small rows into one; the sums stay what they were. Answers how many."""
+    fields = select(Tally.id, Tally.accepted, Tally.pruned).order_by(Tally.id).limit(limit)
+    rows = session.execute(fields.with_for_update(skip_locked=True)).all()
     if len(rows) > 1:
-        sums = {"accepted": sum(r.accepted for r in rows), "pruned": sum(r.pruned for r in rows)}
+        sums = {"accepted": sum(row.accepted for row in rows), "pruned": sum(row.pruned for row in rows)}
         session.execute(delete(Tally).where(Tally.id.in_([row.id for row in rows])))
         session.execute(insert(Tally).values(sums))
+    return len(rows)
 
 
 # --- what the arrows are made of --------------------------------------------------------------------------

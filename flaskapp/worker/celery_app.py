@@ -23,10 +23,9 @@ from flaskapp.extensions import db
 from flaskapp.jobs import lifecycle
 from flaskapp.jobs.models import QUEUES
 from flaskapp.jobs.outcomes import RetryLater, Wish
+from flaskapp.worker import limits
 from flaskapp.worker.attempt import RunningAttempt, current_attempt
 from flaskapp.worker.steps import Attach, JobCore
-
-_LONGEST_ID = 155
 
 
 class Offload(Celery):
@@ -108,29 +107,27 @@ class Offload(Celery):
             raise BadArguments(f"The arguments of {name} must be a list, not {type(args).__name__}.")
         if not isinstance(kwargs or {}, dict):
             raise BadArguments(f"The keyword arguments of {name} must be a mapping, not {type(kwargs).__name__}.")
-        if task_id is not None and not 0 < len(str(task_id)) <= _LONGEST_ID:
-            raise BadArguments(f"A job id has 1 to {_LONGEST_ID} characters; {str(task_id)[:40]!r}… has more.")
         task: Task[Any, Any] | None = self.tasks.get(name)
         options = {**_defaults_of(task), **options}
-        attempts = options.get("max_attempts")
+        attempts, key, countdown = options.get("max_attempts"), options.get("unique_key"), options.get("countdown")
         parent = current_attempt()
         request = self.current_worker_task.request if self.current_worker_task else None
         parent_id = options.get("parent_id") or (request.id if request else None)
         root_id = options.get("root_id") or (request.root_id or request.id if request else None)
-        return Wish(
+        wish = Wish(
             task=name,
-            args=dumps(list(args or ())),
-            kwargs=dumps(kwargs or {}),
+            args=limits.json_text(f"The arguments of {name}", list(args or ())),
+            kwargs=limits.json_text(f"The keyword arguments of {name}", kwargs or {}),
             queue=self.queue_of(name, {k: options[k] for k in ("queue",) if options.get(k)}),
             options=_travelling_options(options),
             job_id=None if task_id is None else str(task_id),
-            priority=int(options.get("priority") or 0),
+            priority=limits.whole_number("priority", options.get("priority") or 0, -limits.MOST),
             owner=options.get("owner") or (parent.claimed.owner if parent else _signed_in()),
             run_at=self._moment(options.get("eta")),
-            delay_seconds=_seconds(options.get("countdown")),
+            delay_seconds=None if countdown is None else limits.seconds("countdown", countdown),
             expires_at=self._moment(options.get("expires")),
-            unique_key=options.get("unique_key"),
-            max_retries=None if attempts is None else int(attempts) - 1,
+            unique_key=None if key in (None, "") else str(key),
+            max_retries=None if attempts is None else limits.whole_number("max_attempts", attempts, 1) - 1,
             retries=int(options.get("retries") or 0),
             time_limit=options.get("time_limit"),
             soft_time_limit=options.get("soft_time_limit"),
@@ -139,6 +136,7 @@ class Offload(Celery):
             parent_id=parent_id,
             group_id=options.get("group_id"),
         )
+        return limits.checked(wish)
 
     def _again(self, attempt: RunningAttempt, name: str, args: Any, kwargs: Any, options: dict[str, Any]) -> RetryLater:
         wish = self._wish(name, args, kwargs, attempt.claimed.job_id, options)
@@ -162,7 +160,7 @@ class Offload(Celery):
         if when is None:
             return None
         if isinstance(when, int | float):
-            return datetime.now(UTC) + timedelta(seconds=when)
+            return datetime.now(UTC) + timedelta(seconds=limits.seconds("time from now", when))
         try:
             moment: datetime = maybe_make_aware(maybe_iso8601(when), tz=self.timezone)
             return moment.astimezone(UTC)
@@ -183,6 +181,8 @@ def make_celery(app: Flask) -> Offload:
         broker_transport_options=transports.options(settings.broker_url),
         broker_connection_timeout=transports.CONNECT_SECONDS,
         broker_connection_retry_on_startup=True,
+        # However long the broker is away: a worker that gives up would have to be started by hand.
+        broker_connection_max_retries=None,
         broker_pool_acquire_timeout=transports.CONNECT_SECONDS,
         result_backend="flaskapp.worker.result_backend:JobBackend",
         # Celery would add its own clean-up entry; jobs are pruned with their results.
@@ -247,15 +247,6 @@ def _travelling_options(options: dict[str, Any]) -> str:
 
 def _signatures(links: Any) -> list[Any] | None:
     return maybe_list(links) or None
-
-
-def _seconds(countdown: Any) -> float | None:
-    if countdown is None:
-        return None
-    try:
-        return float(countdown)
-    except (TypeError, ValueError) as problem:
-        raise BadArguments(f"A countdown is a number of seconds, not {countdown!r}.") from problem
 
 
 def _signed_in() -> str | None:

@@ -4,6 +4,7 @@ A message is only a hint: it is offered to the recorder, which claims the row, a
 attempt to the pool.
 """
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,8 @@ from celery.worker.strategy import hybrid_to_proto2, proto1_to_proto2
 from flaskapp.worker.attempt import current_attempt
 from flaskapp.worker.progress import write_progress
 from flaskapp.worker.request import JobRequest
+
+logger = logging.getLogger(__name__)
 
 
 class JobTask(Task):
@@ -54,27 +57,36 @@ def strategy(task: Any, app: Any, consumer: Any, **_: Any) -> Callable[..., None
     recorder = consumer.controller.recorder
 
     def take(message: Any, body: Any, ack: Any, reject: Any, callbacks: Any, **_: Any) -> None:
+        try:
+            request = read(message, body, ack, reject)
+            request.check()
+        except Exception as problem:  # noqa: BLE001 -- somebody else made it: anything may be wrong with it
+            # Left to Celery it would end this worker, come back, and end the next one.
+            logger.error("A message for %s cannot become a job and is rejected: %s", task.name, problem)
+            message.reject_log_error(logger, consumer.connection_errors)
+        else:
+            recorder.offer(request)
+
+    def read(message: Any, body: Any, ack: Any, reject: Any) -> JobRequest:
         if body is None and "args" not in message.payload:
             body, headers, decoded = message.body, message.headers, False
         elif "args" in message.payload:
             body, headers, decoded, _utc = hybrid_to_proto2(message, message.payload)
         else:
             body, headers, decoded, _utc = proto1_to_proto2(message, body)
-        recorder.offer(
-            JobRequest(
-                message,
-                on_ack=ack,
-                on_reject=reject,
-                app=app,
-                hostname=consumer.hostname,
-                eventer=consumer.event_dispatcher,
-                task=task,
-                connection_errors=consumer.connection_errors,
-                body=body,
-                headers=headers,
-                decoded=decoded,
-                recorder=recorder,
-            )
+        return JobRequest(
+            message,
+            on_ack=ack,
+            on_reject=reject,
+            app=app,
+            hostname=consumer.hostname,
+            eventer=consumer.event_dispatcher,
+            task=task,
+            connection_errors=consumer.connection_errors,
+            body=body,
+            headers=headers,
+            decoded=decoded,
+            recorder=recorder,
         )
 
     return take

@@ -40,9 +40,10 @@ class Turn:
             fired = schedules.fire_due(session, self._app)
             rescued = self._rescue(session)
             if time.monotonic() - self._compacted_at > _COMPACT_EVERY:
-                lifecycle.compact_tally(session)
+                folded = lifecycle.compact_tally(session)
                 session.commit()
-                self._compacted_at = time.monotonic()
+                if folded < lifecycle.TALLY_GROUP:
+                    self._compacted_at = time.monotonic()
         if fired or rescued:
             self._app.relay.nudge()
 

@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError
 
 from flaskapp.broker.publisher import SEND_HEADER
 from flaskapp.jobs.outcomes import Claimed, Crashed, Error, Failed, Hint, Outcome, Stopped, Wish
+from flaskapp.worker import limits
 from flaskapp.worker.attempt import CLAIM_KEY, Report, run
 
 logger = logging.getLogger(__name__)
@@ -44,19 +45,26 @@ class JobRequest(Request):
         headers = self.request_dict
         _, _, embed = self._payload
         kept = {name: headers[name] for name in ("group", "group_index", "shadow") if headers.get(name) is not None}
-        return Wish(
+        wish = Wish(
             task=self.type,
             args=dumps(self.args),
             kwargs=dumps(self.kwargs),
             options=dumps({"headers": kept, "embed": {k: v for k, v in (embed or {}).items() if v}}),
             queue=str(self.delivery_info.get("routing_key") or "default")[:64],
-            job_id=str(self.id)[:155],
+            job_id=str(self.id),
             retries=int(headers.get("retries") or 0),
             run_at=self.eta,
             expires_at=self.expires,
             root_id=self.root_id,
             parent_id=self.parent_id,
         )
+        return limits.checked(wish)
+
+    def check(self) -> None:
+        """Raise what is wrong with a message that can have no row: it would block every claim that it is part of."""
+        limits.check_id(str(self.id))
+        if self.hint.send is None:
+            _ = self.wish
 
     def execute_using_pool(self, pool: Any, **_: Any) -> Any:
         """Hand the claimed attempt to a pool child."""

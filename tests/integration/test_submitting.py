@@ -207,6 +207,22 @@ def test_a_name_that_nobody_registered_is_kept_for_a_worker_that_knows_it(bench:
         ({"eta": object()}, "is not a time"),
         ({"expires": "whenever"}, "'whenever' is not a time"),
         ({"task_id": "x" * 156}, "A job id has 1 to 155 characters"),
+        ({"task_id": "a\x00b"}, "A job id has 1 to 155 characters"),
+        ({"countdown": float("nan")}, "within a hundred years"),
+        ({"countdown": 1e13}, "within a hundred years"),
+        ({"expires": float("inf")}, "within a hundred years"),
+        ({"unique_key": "k" * 256}, "unique_key must be a text of at most 255"),
+        ({"unique_key": "a\x00"}, "unique_key must be a text of at most 255"),
+        ({"owner": "\ud800"}, "owner must be a text of at most 80"),
+        ({"queue": "q" * 65}, "queue must be a text of at most 64"),
+        ({"group_id": "g" * 156}, "group_id must be a text of at most 155"),
+        ({"priority": "high"}, "priority must be a whole number, not 'high'"),
+        ({"priority": 2**40}, "priority must lie between"),
+        ({"max_attempts": 0}, "max_attempts must lie between 1 and"),
+        ({"max_attempts": "some"}, "max_attempts must be a whole number"),
+        ({"time_limit": "long"}, "time_limit must be a number of seconds above 0"),
+        ({"time_limit": -1}, "time_limit must be a number of seconds above 0"),
+        ({"args": [{1, 2}]}, "The arguments of tests.fate cannot be written as JSON"),
     ],
 )
 def test_a_wish_that_cannot_be_a_job_gets_a_sentence(bench: Bench, options: dict[str, Any], sentence: str) -> None:
@@ -217,7 +233,7 @@ def test_a_wish_that_cannot_be_a_job_gets_a_sentence(bench: Bench, options: dict
 
 
 def test_arguments_that_are_not_json_are_refused_before_anything_is_written(bench: Bench) -> None:
-    with pytest.raises(Exception, match="object"):
+    with pytest.raises(BadArguments, match="cannot be written as JSON"):
         fate.delay(object())
 
     assert count(bench) == 0

@@ -1,0 +1,141 @@
+"""What only a real RabbitMQ shows: it is down and comes back, others send to it, and it keeps what nobody knows."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pika
+import pytest
+from celery import Celery
+
+from flaskapp.broker import topology
+from flaskapp.broker.publisher import SEND_HEADER
+from flaskapp.jobs.models import JobState
+from tests.acceptance.conftest import Stack, make_stack
+from tests.helpers import make_current, wait_until
+from tests.services import RabbitMQ
+from tests.tasks_for_tests import add
+
+S, F = JobState.SUCCEEDED, JobState.FAILED
+pytestmark = pytest.mark.parametrize("big", ["PostgreSQL and RabbitMQ"], indirect=True)
+
+
+@pytest.fixture(scope="module")
+def big(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The big stack, with a worker and a beat."""
+    folder: Path = tmp_path_factory.mktemp("big")
+    for stack in make_stack(request, folder):
+        make_current(stack.bench.app)
+        stack.start_worker()
+        stack.start_beat()
+        yield stack
+
+
+def foreign(big: Stack) -> Celery:
+    """A stock Celery application of somebody else, which knows nothing of our table."""
+    app = Celery("stranger", broker=big.environment["BROKER_URL"], set_as_current=False)
+    app.conf.update(task_default_exchange=topology.EXCHANGE.name, task_default_exchange_type="topic")
+    app.conf.task_queues = topology.WORK_QUEUES
+    app.conf.task_default_queue = "default"
+    app.conf.task_default_routing_key = "default"
+    return app
+
+
+def row(big: Stack, job_id: str) -> Any:
+    return next((job for job in big.bench.jobs() if job.id == job_id), None)
+
+
+def test_a_message_of_a_stock_celery_gets_a_row_and_runs(big: Stack) -> None:
+    job_id = foreign(big).send_task("diagnostics.effect", args=["stranger"]).id
+
+    wait_until(lambda: row(big, job_id), 15, "the message has a row")
+    (job,) = big.bench.finished([job_id])
+
+    assert (job.state, job.task, job.queue, job.owner) == (S, "diagnostics.effect", "default", None)
+    assert len(big.bench.effects("stranger")) == 1
+    assert big.bench.account().drift == 0
+
+
+def test_a_foreign_job_may_retry_and_be_told_when(big: Stack) -> None:
+    retried = foreign(big).send_task("diagnostics.fail", args=[1]).id
+    later = foreign(big).send_task("diagnostics.echo", args=[1], countdown=1).id
+
+    wait_until(lambda: row(big, retried) and row(big, later), 15, "both have rows")
+    jobs = big.bench.finished([retried, later])
+
+    assert [job.state for job in jobs] == [S, S]
+    assert jobs[1].started_at >= jobs[1].run_at  # type: ignore[operator]
+
+
+def test_a_message_of_ours_without_a_row_is_a_dead_letter(big: Stack) -> None:
+    publish(big, "risen", b'[["risen"], {}, {}]', **{SEND_HEADER: 1})
+
+    assert dead_letter(big) == "risen"
+    assert big.bench.effects("risen") == []
+    assert row(big, "risen") is None
+
+
+POISON = {
+    "a body that is not ours": ("poison", b"[1]", {}),
+    "a body that is no JSON": ("poison", b"[[1", {}),
+    "an id that no database stores": ("a\x00b", b"[[1], {}, {}]", {}),
+    "the same with our header": ("a\x00b", b"[[1], {}, {}]", {SEND_HEADER: 1}),
+    "an id that is too long": ("x" * 200, b"[[1], {}, {}]", {}),
+    "a root that is too long": ("poison", b"[[1], {}, {}]", {"root_id": "x" * 200}),
+    "a time that is none": ("poison", b"[[1], {}, {}]", {"expires": "whenever"}),
+    "retries that are no number": ("poison", b"[[1], {}, {}]", {"retries": "many"}),
+}
+
+
+@pytest.mark.parametrize("poison", POISON)
+def test_a_poisonous_message_harms_nobody(big: Stack, poison: str) -> None:
+    name, body, headers = POISON[poison]
+    publish(big, name, body, **headers)
+
+    assert add.delay(1, 1).get(timeout=15) == 2
+    assert row(big, name) is None
+
+
+def publish(big: Stack, job_id: str, body: bytes, **headers: Any) -> None:
+    connection = pika.BlockingConnection(pika.URLParameters(big.environment["BROKER_URL"]))
+    properties = pika.BasicProperties(
+        content_type="application/json",
+        content_encoding="utf-8",
+        correlation_id=job_id,
+        delivery_mode=2,
+        headers={"lang": "py", "task": "diagnostics.effect", "id": job_id, **headers},
+    )
+    connection.channel().basic_publish("offload", "default", body, properties)
+    connection.close()
+
+
+def dead_letter(big: Stack) -> str:
+    connection = pika.BlockingConnection(pika.URLParameters(big.environment["BROKER_URL"]))
+    channel = connection.channel()
+
+    def dead() -> str:
+        method, found, _ = channel.basic_get("offload.dead", auto_ack=True)
+        return str(found.correlation_id) if method else ""
+
+    name = wait_until(dead, 15, "a dead letter")
+    connection.close()
+    return name
+
+
+def test_what_is_submitted_while_the_broker_is_down_runs_when_it_is_back(big: Stack, rabbitmq: RabbitMQ) -> None:
+    assert add.delay(1, 1).get(timeout=15) == 2
+    rabbitmq.stop()
+    try:
+        started = time.monotonic()
+        ids = [big.celery.send_task("diagnostics.effect", args=[f"down {n}"]).id for n in range(5)]
+        took = time.monotonic() - started
+        assert [big.bench.state(job_id) for job_id in ids] == [JobState.WAITING] * 5
+    finally:
+        rabbitmq.start()
+
+    jobs = big.bench.finished(ids, 60)
+
+    assert {job.state for job in jobs} == {S}
+    assert [len(big.bench.effects(f"down {n}")) for n in range(5)] == [1] * 5
+    assert took < 3

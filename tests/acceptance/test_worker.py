@@ -1,0 +1,156 @@
+"""A real worker and a real beat, unharmed: what is submitted runs, on time, once, and its result comes back."""
+
+import pytest
+from celery import chain, chord, group
+from kombu import Connection, Producer
+
+from flaskapp.broker import publisher, topology, transports
+from flaskapp.jobs import lifecycle
+from flaskapp.jobs.models import JobState
+from tests.acceptance.conftest import Stack
+from tests.helpers import wait_until
+from tests.tasks_for_tests import add, fate
+
+S, F, C = JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED
+
+
+def test_a_job_runs_and_its_result_comes_back(calm: Stack) -> None:
+    assert add.delay(1, 2).get(timeout=15) == 3
+
+
+def test_a_job_for_later_runs_when_it_is_due(calm: Stack) -> None:
+    result = add.apply_async((1,), countdown=1.5)
+
+    (job,) = calm.bench.finished([result.id])
+
+    assert job.state == S
+    assert job.started_at is not None
+    assert 0 <= (job.started_at - job.run_at).total_seconds() < 2
+
+
+def test_a_retry_comes_back_by_itself(calm: Stack) -> None:
+    result = calm.celery.send_task("diagnostics.fail", args=[2])
+
+    assert result.get(timeout=15) == 2
+    assert [attempt.outcome for attempt in calm.bench.attempts(result.id)] == ["retried", "retried"]
+
+
+def test_a_chain_gives_the_result_of_its_last_step(calm: Stack) -> None:
+    assert chain(add.s(1, 2), add.s(10), add.s(100))().get(timeout=15) == 113
+
+
+def test_a_group_gives_the_results_of_all(calm: Stack) -> None:
+    assert group(add.s(n, 1) for n in range(10))().get(timeout=15) == list(range(1, 11))
+
+
+def test_a_chord_adds_up_what_its_header_gave(calm: Stack) -> None:
+    assert chord([add.s(n) for n in range(4)])(add.s()).get(timeout=20) == 6
+
+
+def test_a_hundred_jobs_run_once_each(calm: Stack) -> None:
+    ids = [calm.celery.send_task("diagnostics.effect", args=[f"many {n}"]).id for n in range(100)]
+
+    calm.bench.finished(ids, 30)
+
+    assert [len(calm.bench.effects(f"many {n}")) for n in range(100)] == [1] * 100
+
+
+def test_a_failure_comes_back_with_its_traceback(calm: Stack) -> None:
+    result = fate.delay("fail", "boom")
+
+    with pytest.raises(ValueError, match="boom"):
+        result.get(timeout=15)
+    assert "raise ValueError(message)" in result.traceback
+
+
+def test_a_hundred_duplicates_of_a_message_are_one_success(calm: Stack) -> None:
+    job_id = calm.bench.fate("write_then_ok", "duplicated", countdown=3600)
+    calm.bench.change(job_id, run_at=calm.bench.clock())
+    job = calm.bench.job(job_id)
+    url = calm.environment["BROKER_URL"]
+    with Connection(url, transport_options=transports.options(url)) as connection:
+        producer = Producer(connection.default_channel, exchange=topology.EXCHANGE, auto_declare=False)
+        for _ in range(100):
+            producer.publish(
+                f"[{job.args}, {job.kwargs}, {publisher.embed(job)}]",
+                routing_key=job.queue,
+                content_type="application/json",
+                content_encoding="utf-8",
+                headers=publisher.headers(job),
+                correlation_id=job.id,
+            )
+
+    (job,) = calm.bench.finished([job_id])
+    after = fate.delay("ok").get(timeout=15)
+
+    assert (job.state, job.attempt, after) == (S, 1, None)
+    assert len(calm.bench.effects("duplicated")) == 1
+
+
+def test_a_job_past_its_time_limit_fails_and_says_so(calm: Stack) -> None:
+    (job,) = calm.bench.finished([calm.bench.submit("tests.limited", 30)])
+
+    assert (job.state, job.error_type) == (F, "TimeLimitExceeded")
+    assert "1" in (job.error_message or "")
+
+
+def test_the_callers_time_limit_counts_too(calm: Stack) -> None:
+    (job,) = calm.bench.finished([fate.apply_async(("sleep", 30), time_limit=1).id])
+
+    assert (job.state, job.error_type) == (F, "TimeLimitExceeded")
+
+
+def test_cancelling_a_running_job_stops_it_and_no_other(calm: Stack) -> None:
+    doomed, bystander = calm.bench.fate("write_and_sleep", "doomed", 60), calm.bench.fate("sleep", 4)
+    wait_until(
+        lambda: {calm.bench.state(doomed), calm.bench.state(bystander)} == {JobState.RUNNING}, 15, "both are running"
+    )
+
+    with calm.bench.session() as session, session.begin():
+        assert lifecycle.cancel(session, doomed, by="ada")
+
+    done = calm.bench.finished([bystander, calm.bench.fate("sleep", 0.1), calm.bench.fate("sleep", 0.1)], 15)
+    assert [job.state for job in done] == [S, S, S]
+    assert (done[0].attempt, calm.bench.state(doomed), calm.bench.effects("doomed")) == (1, C, [])
+
+
+def test_revoke_stops_a_running_job(calm: Stack) -> None:
+    result = fate.delay("sleep", 60)
+    wait_until(lambda: result.state == "STARTED", 15, "it runs")
+
+    result.revoke()
+
+    two = [fate.delay("sleep", 0.1) for _ in range(2)]
+    assert [each.get(timeout=15) for each in two] == [0.1, 0.1]
+
+
+def test_a_process_that_leaves_by_itself_counts_as_a_crash(calm: Stack) -> None:
+    job_id = calm.bench.fate("leave_once")
+
+    (job,) = calm.bench.finished([job_id])
+
+    assert (job.state, job.attempt, job.crashes) == (S, 2, 1)
+    assert "3" in (calm.bench.attempts(job_id)[0].error_message or "")
+
+
+def test_a_pool_process_that_dies_once_runs_the_job_again(calm: Stack) -> None:
+    job_id = calm.bench.submit("diagnostics.crash", 1)
+
+    (job,) = calm.bench.finished([job_id])
+
+    assert (job.state, job.result, job.attempt, job.crashes) == (S, "2", 2, 1)
+    (lost,) = calm.bench.attempts(job_id)
+    assert lost.outcome == "crashed"
+    assert "SIGKILL" in (lost.error_message or "")
+
+
+def test_a_job_that_always_kills_its_process_fails_with_the_evidence(calm: Stack) -> None:
+    (job,) = calm.bench.finished([calm.bench.submit("diagnostics.crash", 99)], 40)
+
+    assert (job.state, job.crashes, job.attempt) == (F, 3, 3)
+    assert "SIGKILL" in (job.error_message or "")
+    assert "3 crashes" in (job.error_message or "")
+
+
+def test_the_books_balance_at_the_end(calm: Stack) -> None:
+    wait_until(lambda: not calm.bench.account().drift, 10, "the books balance")
