@@ -8,11 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 from celery import Task
+from celery.exceptions import InvalidTaskError
 from celery.worker.strategy import hybrid_to_proto2, proto1_to_proto2
 
 from flaskapp.worker.attempt import current_attempt
 from flaskapp.worker.progress import write_progress
-from flaskapp.worker.request import JobRequest
+from flaskapp.worker.request import JobRequest, is_ours
 
 
 class JobTask(Task):
@@ -54,14 +55,9 @@ def strategy(task: Any, app: Any, consumer: Any, **_: Any) -> Callable[..., None
     recorder = consumer.controller.recorder
 
     def take(message: Any, body: Any, ack: Any, reject: Any, callbacks: Any, **_: Any) -> None:
-        if body is None and "args" not in message.payload:
-            body, headers, decoded = message.body, message.headers, False
-        elif "args" in message.payload:
-            body, headers, decoded, _utc = hybrid_to_proto2(message, message.payload)
-        else:
-            body, headers, decoded, _utc = proto1_to_proto2(message, body)
-        recorder.offer(
-            JobRequest(
+        try:
+            body, headers, decoded = _taken_apart(message, body)
+            request = JobRequest(
                 message,
                 on_ack=ack,
                 on_reject=reject,
@@ -75,6 +71,21 @@ def strategy(task: Any, app: Any, consumer: Any, **_: Any) -> Callable[..., None
                 decoded=decoded,
                 recorder=recorder,
             )
-        )
+            if request.hint.send is None:
+                # A stranger's: whatever cannot become a row is found out here.
+                request.wish  # noqa: B018 -- kept for the recorder
+        except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError) as problem:
+            # Celery makes it a dead letter; anything else would end the worker.
+            raise InvalidTaskError(f"{type(problem).__name__}: {problem}") from problem
+        recorder.offer(request)
 
     return take
+
+
+def _taken_apart(message: Any, body: Any) -> tuple[Any, dict[str, Any], bool]:
+    """Body, headers, and whether the body is decoded; of ours, nothing is decoded in the event loop."""
+    if is_ours(message.headers) or (body is None and "args" not in message.payload):
+        return message.body, message.headers, False
+    if "args" in message.payload:
+        return hybrid_to_proto2(message, message.payload)[:3]  # type: ignore[no-any-return]
+    return proto1_to_proto2(message, body)[:3]  # type: ignore[no-any-return]
