@@ -200,6 +200,7 @@ def make_celery(app: Flask) -> Offload:
         # The recorder acknowledges, once the claim is committed.
         task_acks_late=True,
         worker_prefetch_multiplier=20,
+        worker_consumer="flaskapp.worker.consumer:JobConsumer",
         worker_cancel_long_running_tasks_on_connection_loss=False,
         worker_enable_remote_control=transports.has_remote_control(settings.broker_url),
         worker_send_task_events=False,
