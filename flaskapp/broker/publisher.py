@@ -57,7 +57,9 @@ class Publisher:
     def _publish(self, jobs: Sequence[Job]) -> set[str]:
         producer = self._open()
         if self._confirms is None:
-            return {job.id for job in jobs if self._send(producer, job)}
+            return {
+                job.id for job in jobs if self._is_wanted(producer.channel, job.queue) and self._send(producer, job)
+            }
         for job in jobs:
             self._confirms.expect(job.id)
             self._send(producer, job)
@@ -73,6 +75,16 @@ class Publisher:
             self._producer = Producer(channel, exchange=topology.EXCHANGE, auto_declare=False)
             self._confirms = None if isinstance(channel, VirtualChannel) else Confirms(self._connection, channel)
         return self._producer
+
+    def _is_wanted(self, channel: Any, queue: str) -> bool:
+        """Kombu's own transports drop a message that no queue wants, and say nothing."""
+        if queue not in self._declared and not channel.typeof(topology.EXCHANGE.name).lookup(
+            channel.get_table(topology.EXCHANGE.name), topology.EXCHANGE.name, queue, None
+        ):
+            logger.error("No queue accepts routing key %r; correct it, or start a worker with -Q %s", queue, queue)
+            return False
+        self._declared.add(queue)
+        return True
 
     def _send(self, producer: Producer, job: Job) -> bool:
         producer.publish(

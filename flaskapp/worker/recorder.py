@@ -60,6 +60,7 @@ class Recorder:
         self._stopping = False
         self._finishing = False
         self._filling = threading.local()
+        self._stop_thread: threading.Thread | None = None
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
 
     # --- called by the worker's other parts ---
@@ -134,10 +135,13 @@ class Recorder:
         for request in offers:
             # The event loop has ended: say it to the broker directly.
             request.message.reject_log_error(logger, request._connection_errors, requeue=True)
-        threading.Thread(target=self._put_back_running, args=(seconds,), name="stop", daemon=True).start()
+        self._stop_thread = threading.Thread(target=self._put_back_running, args=(seconds,), name="stop", daemon=True)
+        self._stop_thread.start()
 
     def finish(self, seconds: float = 10) -> None:
-        """Record what is still open, then end the thread."""
+        """Put back and record what is still open, then end the thread."""
+        if self._stop_thread is not None:
+            self._stop_thread.join(seconds)
         with self._changed:
             self._finishing = True
             self._changed.notify()
@@ -354,8 +358,12 @@ class Recorder:
         if not running:
             return
         # First the row, then the process: what it does in between is already fenced off.
-        with Session(self._engine) as session, session.begin():
-            lifecycle.settle(session, [Stopped(request.claimed) for request in running if request.claimed])
+        try:
+            with Session(self._engine) as session, session.begin():
+                lifecycle.settle(session, [Stopped(request.claimed) for request in running if request.claimed])
+        except DBAPIError as trouble:
+            logger.warning("%d running job(s) are left to be rescued, as a crash: %s", len(running), trouble)
+            return
         logger.warning("Put back %d running job(s) after %s s", len(running), seconds)
         self.take_away([str(request.id) for request in running])
 
