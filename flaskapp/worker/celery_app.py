@@ -201,6 +201,8 @@ def make_celery(app: Flask) -> Offload:
         # The recorder acknowledges, once the claim is committed.
         task_acks_late=True,
         worker_prefetch_multiplier=20,
+        # The recorder counts the slots. The pool's own lock would block it, and what the pool has to tell it.
+        worker_pool_putlocks=False,
         worker_consumer="flaskapp.worker.consumer:JobConsumer",
         worker_cancel_long_running_tasks_on_connection_loss=False,
         worker_enable_remote_control=transports.has_remote_control(settings.broker_url),
