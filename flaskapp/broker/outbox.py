@@ -26,6 +26,8 @@ BATCH = 500
 SENDING_SECONDS = 30
 #: How long the jobs of a refused batch rest before they are tried again.
 REST_SECONDS = 1
+#: How long a job rests whose message the broker will not take, so that it does not cost each batch a connection.
+REFUSED_REST_SECONDS = 60
 #: A little longer than a refused batch rests, so that it is due again.
 _SHORTEST_PAUSE = 1.2 * REST_SECONDS
 _LONGEST_PAUSE = 5.0
@@ -45,8 +47,8 @@ def send_due(engine: Engine, publisher: Publisher, limit: int = BATCH) -> int:
         unsent = [job.id for job in batch if job.id not in confirmed]
         with Session(engine) as session, session.begin():
             lifecycle.mark_queued(session, sender, sorted(confirmed))
-            if unsent:
-                lifecycle.release_unsent(session, sender, unsent, REST_SECONDS)
+            lifecycle.release_unsent(session, sender, [i for i in unsent if i not in publisher.refused], REST_SECONDS)
+            lifecycle.release_unsent(session, sender, sorted(publisher.refused), REFUSED_REST_SECONDS)
     return len(batch)
 
 

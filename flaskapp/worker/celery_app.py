@@ -200,7 +200,7 @@ def make_celery(app: Flask) -> Offload:
         accept_content=["json"],
         # The recorder acknowledges, once the claim is committed.
         task_acks_late=True,
-        worker_prefetch_multiplier=20,
+        worker_prefetch_multiplier=4,
         # The recorder counts the slots. The pool's own lock would block it, and what the pool has to tell it.
         worker_pool_putlocks=False,
         worker_consumer="flaskapp.worker.consumer:JobConsumer",
