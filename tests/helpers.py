@@ -174,7 +174,8 @@ class Bench:
         try:
             wait_until(all_final, seconds, "every job is final")
         except AssertionError as reason:
-            seen = [(job.id, job.task, job.state, job.attempt, job.error_message) for job in self.jobs()]
+            jobs = [job for job in self.jobs() if job.id in wanted]
+            seen = [(job.id, job.task, job.state, job.attempt, job.error_message) for job in jobs]
             raise AssertionError(f"{reason}: {seen}") from None
         return [self.job(job_id) for job_id in wanted]
 

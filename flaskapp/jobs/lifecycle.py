@@ -136,7 +136,8 @@ def claim(session: Session, hints: Iterable[Hint], worker: str) -> dict[str, Cla
     A job this worker already holds is answered again as it stands: the commit of its claim went through, but the
     answer was lost. So a worker must not offer what it knows it holds.
     """
-    wanted = {hint.job_id: hint for hint in hints}
+    # Of several messages for one job the newest counts.
+    wanted = {hint.job_id: hint for hint in sorted(hints, key=lambda hint: hint.send or 0)}
     fields = (Job.id, Job.state, Job.sends, Job.attempt, Job.retries, Job.max_retries, Job.owner, Job.ignore_result)
     # A queued job was due when it was sent; refusing it because a clock went back would spend its only message.
     due = or_(Job.state == JobState.QUEUED, and_(Job.state == JobState.WAITING, Job.run_at <= now()))

@@ -96,7 +96,7 @@ class Recorder:
                 usual = seconds if self._usual_seconds is None else self._usual_seconds
                 self._usual_seconds = 0.9 * usual + 0.1 * seconds
             if outcome is None:
-                self._held.pop(str(request.id), None)
+                self._release(request)
             else:
                 self._outcomes.append((request, outcome))
             self._changed.notify()
@@ -117,7 +117,7 @@ class Recorder:
                 waiting = [entry for entry in self._ready if entry[0] is request]
                 if waiting:
                     self._ready.remove(waiting[0])
-                    self._held.pop(job_id, None)
+                    self._release(request)
                 else:
                     request.taken_away = True
                     self._kill(request)
@@ -280,10 +280,25 @@ class Recorder:
         if answered:
             self._on_loop(self._take_over, answered, buried)
 
+    def _newest(self, offers: list[JobRequest]) -> dict[str, JobRequest]:
+        """For each job the message of its newest sending; older ones, and those of what we hold, are duplicates."""
+        newest: dict[str, JobRequest] = {}
+        with self._changed:
+            for request in offers:
+                # A newer sending than the one we hold: its child has settled it, and we shall hear of that.
+                rival = newest.get(str(request.id)) or self._held.get(str(request.id))
+                if rival is None or request.sending > rival.sending:
+                    newest[str(request.id)] = request
+        return newest
+
+    def _release(self, request: JobRequest) -> None:
+        if self._held.get(str(request.id)) is request:
+            del self._held[str(request.id)]
+
     def _forget(self, outcomes: list[tuple[JobRequest, Outcome]], settled: set[str]) -> None:
         with self._changed:
             for request, outcome in outcomes:
-                self._held.pop(str(request.id), None)
+                self._release(request)
                 if outcome.claimed.job_id not in settled:
                     logger.warning(
                         "job=%s attempt=%s lease lost: its outcome changes nothing",

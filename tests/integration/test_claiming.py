@@ -63,6 +63,14 @@ def test_a_message_of_an_older_sending_is_refused(session: Session) -> None:
     assert set(lifecycle.claim(session, [Hint(job_id, 2)], WORKER)) == {job_id}
 
 
+def test_of_several_messages_for_a_job_the_newest_counts(session: Session) -> None:
+    job_id = queued(session)
+    lifecycle.requeue_lost(session, [job_id])
+    send(session, job_id)
+
+    assert set(lifecycle.claim(session, [Hint(job_id, 2), Hint(job_id, 1), Hint(job_id)], WORKER)) == {job_id}
+
+
 def test_somebody_elses_message_may_not_take_a_job_that_we_have_sent(session: Session) -> None:
     theirs, ours = waiting(session), queued(session)
 
