@@ -37,7 +37,7 @@ def short(value: object) -> str:
         return cell(value)[:80]
     # Years and short codes are not grouped; a mean in the billions needs no last digit.
     if 10_000 <= abs(value) < (1e19 if isinstance(value, int) else 1e9):
-        return f"{value:,.0f}"
+        return f"{value:,}" if isinstance(value, int) else f"{value:,.0f}"
     return f"{value:.6g}" if abs(value) < 10_000 else f"{value:.4g}"
 
 

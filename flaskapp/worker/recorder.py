@@ -280,17 +280,6 @@ class Recorder:
         if answered:
             self._on_loop(self._take_over, answered, buried)
 
-    def _newest(self, offers: list[JobRequest]) -> dict[str, JobRequest]:
-        """For each job the message of its newest sending; older ones, and those of what we hold, are duplicates."""
-        newest: dict[str, JobRequest] = {}
-        with self._changed:
-            for request in offers:
-                # A newer sending than the one we hold: its child has settled it, and we shall hear of that.
-                rival = newest.get(str(request.id)) or self._held.get(str(request.id))
-                if rival is None or request.sending > rival.sending:
-                    newest[str(request.id)] = request
-        return newest
-
     def _release(self, request: JobRequest) -> None:
         if self._held.get(str(request.id)) is request:
             del self._held[str(request.id)]

@@ -50,10 +50,6 @@ class JobRequest(Request):
     def hint(self) -> Hint:
         return hint_of(self.request_dict)
 
-    @property
-    def sending(self) -> int:
-        return self.hint.send or 0
-
     @cached_property
     def wish(self) -> Wish:
         """The row for a message that somebody else sent (a Django site, a Node client)."""
