@@ -9,7 +9,7 @@ from typing import Any
 
 from flask_migrate import Migrate
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Engine, TextClause, create_engine, event
 from sqlalchemy.engine import URL
 from sqlalchemy.engine.interfaces import DBAPIConnection, ExecutionContext
 from sqlalchemy.orm import DeclarativeBase
@@ -97,5 +97,7 @@ def _takes_the_lock(statement: str, context: Any) -> bool:
         compiled = getattr(context, "compiled", None)
         return getattr(getattr(compiled, "statement", None), "_for_update_arg", None) is not None
     if word.startswith("WITH"):
-        return context is None or context.compiled is None or context.isinsert or context.isupdate or context.isdelete
+        # Of a text we only know its words; a write without the lock would be committed at once, on its own.
+        is_text = context is None or context.compiled is None or isinstance(context.compiled.statement, TextClause)
+        return bool(is_text or context.isinsert or context.isupdate or context.isdelete)
     return word not in ("PRAGMA", "EXPLAI", "VALUES", "VACUUM", "ATTACH", "DETACH")

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from flaskapp.diagnostics.models import Effect
 from flaskapp.diagnostics.tasks import echo
 from flaskapp.extensions import db
-from flaskapp.jobs import queries
+from flaskapp.jobs import lifecycle, queries
 
 
 class OddError(Exception):
@@ -194,6 +194,12 @@ def lose_commits(task: Any, key: str, moments: list[str]) -> str:
 def fail_and_lose_commits(task: Any, key: str, moments: list[str]) -> None:
     lose_commits(task, key, moments)
     raise ValueError("and then the database went away")
+
+
+def fail_after_being_cancelled(task: Any) -> None:
+    with Session(db.engine) as session, session.begin():
+        lifecycle.cancel(session, task.request.id)
+    raise ValueError("too late")
 
 
 def replace_with_a_wrong_row(task: Any) -> None:

@@ -26,6 +26,8 @@ BATCH = 500
 SENDING_SECONDS = 30
 #: How long the jobs of a refused batch rest before they are tried again.
 REST_SECONDS = 1
+#: How long a job rests whose message the broker will not take, so that it does not cost each batch a connection.
+REFUSED_REST_SECONDS = 60
 #: A little longer than a refused batch rests, so that it is due again.
 _SHORTEST_PAUSE = 1.2 * REST_SECONDS
 _LONGEST_PAUSE = 5.0
@@ -45,8 +47,8 @@ def send_due(engine: Engine, publisher: Publisher, limit: int = BATCH) -> int:
         unsent = [job.id for job in batch if job.id not in confirmed]
         with Session(engine) as session, session.begin():
             lifecycle.mark_queued(session, sender, sorted(confirmed))
-            if unsent:
-                lifecycle.release_unsent(session, sender, unsent, REST_SECONDS)
+            lifecycle.release_unsent(session, sender, [i for i in unsent if i not in publisher.refused], REST_SECONDS)
+            lifecycle.release_unsent(session, sender, sorted(publisher.refused), REFUSED_REST_SECONDS)
     return len(batch)
 
 
@@ -63,24 +65,33 @@ class Relay:
         self._poll_seconds = poll_seconds
         self._wake = threading.Event()
         self._lock = threading.Lock()
+        # Whoever held it at a fork does not live in the child.
+        os.register_at_fork(after_in_child=self._renew_lock)
+        self._end = threading.Event()
         self._owner_pid = 0
         self._stopping = False
         self._thread: threading.Thread | None = None
 
     def nudge(self) -> None:
         """Say that jobs were committed; returns at once."""
+        if self._stopping:
+            return
         with self._lock:
-            if self._owner_pid != os.getpid():
+            if self._owner_pid != os.getpid() or self._thread is None or not self._thread.is_alive():
                 self._owner_pid = os.getpid()
-                self._wake = threading.Event()
+                self._wake, self._end = threading.Event(), threading.Event()
                 self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
                 self._thread.start()
         self._wake.set()
 
     start = nudge
 
+    def _renew_lock(self) -> None:
+        self._lock = threading.Lock()
+
     def stop(self, seconds: float = 2) -> None:
         self._stopping = True
+        self._end.set()
         self._wake.set()
         if self._thread is not None and self._owner_pid == os.getpid():
             self._thread.join(seconds)
@@ -90,7 +101,11 @@ class Relay:
         publisher = Publisher(self._broker_url)
         pause = 0.0
         while not self._stopping:
-            self._wake.wait(pause or self._poll_seconds)
+            # A nudge does not end a rest: while the broker is away each request would bring it another knock.
+            if pause:
+                self._end.wait(pause)
+            else:
+                self._wake.wait(self._poll_seconds)
             self._wake.clear()
             try:
                 while send_due(engine, publisher) and not self._stopping:
@@ -100,8 +115,9 @@ class Relay:
                 pause = min(max(2 * pause, _SHORTEST_PAUSE), _LONGEST_PAUSE)
                 logger.warning("The outbox rests for %.1f s: %s", pause, trouble)
             except Exception:
-                # Whatever it was: a relay that ended would leave every later job of this process lying.
+                # Whatever it is, this thread must live: without it nothing leaves this process.
                 pause = _LONGEST_PAUSE
                 logger.exception("The outbox rests for %.1f s", pause)
+                publisher.close()
         publisher.close()
         engine.dispose()

@@ -5,7 +5,7 @@ sent again. A duplicate is harmless: the claim refuses it.
 """
 
 import logging
-import socket
+import struct
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -35,17 +35,53 @@ class Publisher:
         self._producer: Producer | None = None
         self._confirms: Confirms | None = None
         self._declared: set[str] = set()
+        #: Of the last publish: what the broker would not take although it was there.
+        self.refused: set[str] = set()
 
     def publish(self, jobs: Sequence[Job]) -> set[str]:
-        """Send them all and answer the ids that the broker confirmed; raises NotConfirmed if it is away."""
+        """Send them all and answer the ids that the broker confirmed; raises NotConfirmed if it is away.
+
+        What it will not take at all (too large, an id too long for AMQP) stands in `refused` afterwards.
+        """
+        self.refused = set()
         try:
             return self._publish(jobs)
         except self._troubles() as trouble:
             self.close()
-            raise NotConfirmed(
-                f"The broker did not take {len(jobs)} message(s): {trouble or type(trouble).__name__}. "
-                "They stay waiting and will be sent again."
-            ) from trouble
+            if len(jobs) > 1 and not isinstance(trouble, TimeoutError):
+                return self._publish_apart(jobs)
+            raise self._not_confirmed(len(jobs), trouble) from trouble
+
+    def _publish_apart(self, jobs: Sequence[Job]) -> set[str]:
+        """One of them may have cost us the connection: find it, so that it does not hold up the others."""
+        confirmed: set[str] = set()
+        for job in jobs:
+            try:
+                self._open()
+                confirmed |= self._publish_alone(job)
+            except self._troubles() as trouble:
+                self.close()
+                if confirmed:
+                    return confirmed
+                raise self._not_confirmed(len(jobs), trouble) from trouble
+        return confirmed
+
+    def _publish_alone(self, job: Job) -> set[str]:
+        try:
+            return self._publish([job])
+        except TimeoutError:
+            raise
+        except self._troubles() as trouble:
+            self.close()
+            self.refused.add(job.id)
+            logger.error("job=%s the broker refuses its message: %s", job.id, trouble)
+            return set()
+
+    def _not_confirmed(self, count: int, trouble: BaseException) -> NotConfirmed:
+        return NotConfirmed(
+            f"The broker did not take {count} message(s): {trouble or type(trouble).__name__}. "
+            "They stay waiting and will be sent again."
+        )
 
     def close(self) -> None:
         """Drop the connection without waiting for a broker that may be frozen."""
@@ -57,7 +93,9 @@ class Publisher:
     def _publish(self, jobs: Sequence[Job]) -> set[str]:
         producer = self._open()
         if self._confirms is None:
-            return {job.id for job in jobs if self._send(producer, job)}
+            return {
+                job.id for job in jobs if self._is_wanted(producer.channel, job.queue) and self._send(producer, job)
+            }
         for job in jobs:
             self._confirms.expect(job.id)
             self._send(producer, job)
@@ -74,6 +112,16 @@ class Publisher:
             self._confirms = None if isinstance(channel, VirtualChannel) else Confirms(self._connection, channel)
         return self._producer
 
+    def _is_wanted(self, channel: Any, queue: str) -> bool:
+        """Kombu's own transports drop a message that no queue wants, and say nothing."""
+        if queue not in self._declared and not channel.typeof(topology.EXCHANGE.name).lookup(
+            channel.get_table(topology.EXCHANGE.name), topology.EXCHANGE.name, queue, None
+        ):
+            logger.error("No queue accepts routing key %r; correct it, or start a worker with -Q %s", queue, queue)
+            return False
+        self._declared.add(queue)
+        return True
+
     def _send(self, producer: Producer, job: Job) -> bool:
         producer.publish(
             f"[{job.args}, {job.kwargs}, {embed(job)}]",
@@ -89,8 +137,8 @@ class Publisher:
         return True
 
     def _troubles(self) -> tuple[type[BaseException], ...]:
-        # Kombu words a refused connection in its own way.
-        known: tuple[type[BaseException], ...] = (OSError, socket.timeout, OperationalError)
+        # Kombu words a refused connection in its own way; py-amqp packs a text that is too long until it breaks.
+        known: tuple[type[BaseException], ...] = (OSError, OperationalError, struct.error)
         if self._connection is not None:
             known += self._connection.connection_errors + self._connection.channel_errors
         return known

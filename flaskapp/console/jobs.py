@@ -15,7 +15,7 @@ from flaskapp.console.listing import Listing
 from flaskapp.console.progress import Pace, pace
 from flaskapp.console.remember import remembered
 from flaskapp.console.timeline import timeline
-from flaskapp.console.titles import result_view, seen
+from flaskapp.console.titles import result_style, result_view, seen
 from flaskapp.console.viewer import job_or_404, visible_owner
 from flaskapp.extensions import db
 from flaskapp.jobs import lifecycle, queries
@@ -59,7 +59,7 @@ def job(job_id: str) -> ResponseReturnValue:
     found = job_or_404(job_id)
     if request.args.get("part") == "job":
         return live.uncached(render_template("console/_job.html", **_story(found)))
-    return render_template("console/job.html", **_story(found))
+    return render_template("console/job.html", result_style=result_style(found), **_story(found))
 
 
 @console.post("/jobs/<path:job_id>/cancel")

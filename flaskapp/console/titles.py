@@ -1,8 +1,9 @@
 """What a person would call a job, and how its result is shown.
 
-A subject registers both for its tasks when it is initialised:
+A subject registers them for its tasks when it is initialised:
 `app.extensions["job_titles"]["uploads.load"] = title_of_upload` answers a text for a Job, and
-`app.extensions["job_results"]["uploads.load"] = show_profile` answers the rendered HTML for a succeeded Job.
+`app.extensions["job_results"]["uploads.load"] = show_profile` answers the rendered HTML for a succeeded Job, and
+`app.extensions["job_styles"]["uploads.load"] = "uploads.css"` is the stylesheet in static/ that this HTML needs.
 """
 
 import json
@@ -22,6 +23,7 @@ Result = Callable[[Job], str]
 def init_app(app: Flask) -> None:
     app.extensions.setdefault("job_titles", {})
     app.extensions.setdefault("job_results", {})
+    app.extensions.setdefault("job_styles", {})
     app.jinja_env.filters.update(title_of=title_of, pretty_json=pretty_json, seen=seen)
 
 
@@ -48,6 +50,12 @@ def result_view(job: Job) -> Markup | None:
     """The subject's own picture of the result; None leaves it to the general one."""
     views: dict[str, Result] = current_app.extensions["job_results"]
     return Markup(views[job.task](job)) if job.task in views else None  # noqa: S704 -- a rendered template
+
+
+def result_style(job: Job) -> str | None:
+    """The stylesheet of that picture; there from the start, so that a result that comes live finds it loaded."""
+    styles: dict[str, str] = current_app.extensions["job_styles"]
+    return styles.get(job.task)
 
 
 def pretty_json(value: Any) -> str:

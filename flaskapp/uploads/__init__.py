@@ -10,3 +10,4 @@ def init_app(app: Flask) -> None:
     app.register_blueprint(views.uploads)
     app.extensions.setdefault("job_titles", {})[tasks.load_table.name] = views.title_of
     app.extensions.setdefault("job_results", {})[tasks.load_table.name] = views.result_of
+    app.extensions.setdefault("job_styles", {})[tasks.load_table.name] = "uploads.css"

@@ -33,6 +33,14 @@ def chart(column: dict[str, object]) -> Markup:
     return _draw(column, _LARGE)
 
 
+def bar(count: int, most: int) -> Markup:
+    """One bar, as long as its share of the longest; what it counts is written beside it."""
+    return Markup(
+        '<svg class="share" viewBox="0 0 44 7" aria-hidden="true" focusable="false">'
+        '<rect fill="currentColor" width="{:.1f}" height="7" rx="1"/></svg>'
+    ).format(max(1.0, 44 * count / most))
+
+
 def _draw(column: dict[str, object], size: _Size) -> Markup:
     bins = _bins(column)
     if not bins:

@@ -21,7 +21,8 @@ uploads = Blueprint("uploads", __name__, url_prefix="/uploads")
 
 @uploads.get("")
 def index() -> str:
-    return _page()
+    """The form and the list; `?part=list` is the piece that a live page fetches again."""
+    return _page(template="uploads/_list.html" if request.args.get("part") == "list" else "uploads/index.html")
 
 
 @uploads.post("")
@@ -98,11 +99,11 @@ def _asked_by_script() -> bool:
     return request.headers.get("X-Requested-With") == "fetch"
 
 
-def _page(error: str = "") -> str:
+def _page(error: str = "", template: str = "uploads/index.html") -> str:
     found = actions.newest(db.session(), _visible_owner())
     jobs = {job.id: job for job in queries.jobs_by_ids(db.session(), [item.job_id for item in found], None)}
     return render_template(
-        "uploads/index.html",
+        template,
         error=error,
         uploads=found,
         jobs=jobs,

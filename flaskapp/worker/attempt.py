@@ -66,6 +66,8 @@ class RunningAttempt:
     #: Set by replace(): the job goes on as another task, so what it did so far is kept.
     replacing: bool = False
     settled: bool = False
+    #: True once the row turned out to be final or another attempt's: nothing that follows may be committed.
+    lost: bool = False
     #: True once it failed without another try: then errbacks and later chain steps learn of it.
     ended_for_good: bool = False
     #: How it was settled in a transaction that is still open.
@@ -93,8 +95,10 @@ class RunningAttempt:
             return self._roll_back_and(
                 RetryLater(self.claimed, error, backoff_seconds(retries), changes={"retries": retries + 1})
             )
-        self.ended_for_good = True
-        return self._roll_back_and(Failed(self.claimed, error))
+        self._roll_back_and(Failed(self.claimed, error))
+        # A successor of ours decides what its errbacks and its chain learn.
+        self.ended_for_good = not self.lost
+        return None
 
     def retry(self, error: Error | None) -> None:
         """Roll back and record the retry that send_task noted."""
@@ -114,8 +118,7 @@ class RunningAttempt:
         elif isinstance(trace_exception, Ignore):
             self._roll_back_and(Ignored(self.claimed, str(trace_exception)))
         else:
-            reason = trace_exception or RuntimeError("The attempt ended without an outcome.")
-            self._roll_back_and(Failed(self.claimed, _error_of(reason)))
+            self.fail(_error_of(trace_exception or RuntimeError("The attempt ended without an outcome.")))
 
     def _go_on_as_another(self) -> None:
         try:
@@ -132,6 +135,9 @@ class RunningAttempt:
 
     def commit(self) -> None:
         """Commit a settlement and what the callbacks after it wrote; if that cannot be, the parent records it."""
+        if self.lost:
+            db.session.rollback()
+            return
         try:
             db.session.commit()
             self.outcome = None
@@ -159,6 +165,7 @@ class RunningAttempt:
             self.settled = False
             raise
         if not held:
+            self.lost = True
             raise Reject("The lease on this attempt is lost; what it wrote was rolled back.")
 
     def _look_up(self, lost: OperationalError) -> None:
@@ -176,10 +183,21 @@ class RunningAttempt:
             self.deferred = stopped
 
     def _roll_back_and(self, outcome: Outcome) -> None:
-        db.session.rollback()
-        lifecycle.settle(db.session(), [outcome])
+        self.settled = True
+        try:
+            db.session.rollback()
+            self.lost = not lifecycle.settle(db.session(), [outcome])
+        except OperationalError as trouble:
+            # A database that is away makes no job fail: our parent records this once it is back.
+            logger.warning("job=%s is left to be recorded: %s", self.claimed.job_id, trouble.orig)
+            db.session.remove()
+            self.deferred = outcome
+            return
+        if self.lost:
+            db.session.rollback()
+            return
         # Errbacks and failed chain steps join this fresh transaction; whoever called commits it.
-        self.settled, self.outcome = True, outcome
+        self.outcome = outcome
 
 
 def run(name: str, request: dict[str, Any], body: Any, content_type: str | None, encoding: str | None) -> Report:
@@ -192,6 +210,11 @@ def run(name: str, request: dict[str, Any], body: Any, content_type: str | None,
         token = _current.set(attempt)
         try:
             return _trace(attempt, task, request, (body, content_type, encoding))
+        except Exception as problem:
+            # Threads and solo have no other way to tell, and not every exception survives the way to a parent.
+            logger.exception("job=%s attempt=%s ended outside its trace", claimed.job_id, claimed.number)
+            db.session.remove()
+            return Report(attempt.deferred or _unsettled(claimed, problem), repr(problem), 0.0)
         finally:
             _current.reset(token)
 
@@ -222,6 +245,12 @@ def _load(app: Any, body: Any, content_type: str | None, encoding: str | None) -
 
 def _error_of(problem: BaseException) -> Error:
     return Error(type(problem).__name__, str(problem), "".join(format_exception(problem)))
+
+
+def _unsettled(claimed: Claimed, problem: Exception) -> Outcome:
+    if isinstance(problem, DBAPIError):
+        return Stopped(claimed, f"The database went away while it was settled: {problem.orig}")
+    return Failed(claimed, _error_of(problem))
 
 
 def _has_no_hooks(task: Any) -> bool:

@@ -69,7 +69,7 @@ class Offload(Celery):
             # retry() and replace(): the running job sends itself again. Noted now, written when it is settled.
             attempt.again = self._again(attempt, name, args, kwargs, options)
             return (result_cls or self.AsyncResult)(task_id)
-        wish = self._wish(name, args, kwargs, task_id, options)
+        wish = self.wish(name, args, kwargs, options, task_id)
         job_id = self._submit(wish, attempt)
         result = (result_cls or self.AsyncResult)(job_id)
         result.ignored = wish.ignore_result
@@ -82,7 +82,7 @@ class Offload(Celery):
 
         All rows are made before the first is written, so that SQLite's one writer is held for a moment only.
         """
-        wishes = [self._wish(name, args, kwargs, None, options) for name, args, kwargs, options in requests]
+        wishes = [self.wish(name, args, kwargs, options) for name, args, kwargs, options in requests]
         job_ids = lifecycle.submit(db.session(), wishes)
         if (attempt := current_attempt()) is not None:
             attempt.submitted.extend(job_ids)
@@ -102,7 +102,8 @@ class Offload(Celery):
         db.session().info.setdefault("submitted", []).append(job_id)
         return job_id
 
-    def _wish(self, name: str, args: Any, kwargs: Any, task_id: str | None, options: dict[str, Any]) -> Wish:
+    def wish(self, name: str, args: Any, kwargs: Any, options: dict[str, Any], task_id: str | None = None) -> Wish:
+        """What send_task would write; raises BadArguments for what cannot be a job."""
         if not isinstance(args or (), list | tuple):
             raise BadArguments(f"The arguments of {name} must be a list, not {type(args).__name__}.")
         if not isinstance(kwargs or {}, dict):
@@ -139,7 +140,7 @@ class Offload(Celery):
         return limits.checked(wish)
 
     def _again(self, attempt: RunningAttempt, name: str, args: Any, kwargs: Any, options: dict[str, Any]) -> RetryLater:
-        wish = self._wish(name, args, kwargs, attempt.claimed.job_id, options)
+        wish = self.wish(name, args, kwargs, options, attempt.claimed.job_id)
         changes: dict[str, Any] = {
             "task": wish.task,
             "args": wish.args,
@@ -199,9 +200,10 @@ def make_celery(app: Flask) -> Offload:
         accept_content=["json"],
         # The recorder acknowledges, once the claim is committed.
         task_acks_late=True,
-        worker_prefetch_multiplier=20,
+        worker_prefetch_multiplier=4,
         # The recorder counts the slots. The pool's own lock would block it, and what the pool has to tell it.
         worker_pool_putlocks=False,
+        worker_consumer="flaskapp.worker.consumer:JobConsumer",
         worker_cancel_long_running_tasks_on_connection_loss=False,
         worker_enable_remote_control=transports.has_remote_control(settings.broker_url),
         worker_send_task_events=False,

@@ -17,9 +17,10 @@ from sqlalchemy import Engine, delete, insert, select, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
+from flaskapp.jobs import lifecycle
 from flaskapp.jobs.clock import now
 from flaskapp.jobs.models import Job, JobState, Worker
-from flaskapp.jobs.outcomes import Claimed
+from flaskapp.jobs.outcomes import Claimed, Stopped
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +59,7 @@ class Heartbeat:
         self._take_away = take_away
         self._every_beat = every_beat
         self._suspects: set[tuple[str, int]] = set()
+        self._strays: set[tuple[str, int]] = set()
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
@@ -82,6 +84,9 @@ class Heartbeat:
                     self._every_beat()
             except DBAPIError as trouble:
                 logger.warning("Heartbeat of %s failed: %s", self.process_id, trouble.orig)
+            except Exception:
+                # Whatever it is, this thread must live: without it every lease of this process runs out.
+                logger.exception("Heartbeat of %s failed", self.process_id)
             if self._end.wait(EVERY_SECONDS):
                 return
 
@@ -99,7 +104,13 @@ class Heartbeat:
             )
             if renewed.rowcount == 0:  # type: ignore[attr-defined]
                 session.execute(insert(Worker).values(**self._row, **values))
-            gone = _not_running(session, held)
+            running = _running(session, self.process_id)
+            ours = {(job_id, claimed.number) for job_id, claimed in held.items()}
+            gone, strays = ours - running, running - ours
+            # Seen twice: a claim is committed a moment before it is held. Ours in the table, but nobody here answers
+            # for it: its claim's answer was lost together with the broker's connection.
+            _put_back(session, self.process_id, strays & self._strays)
+        self._strays = strays
         # Seen twice: an attempt that its child has just settled is not running either, and its parent hears of
         # that within the second. Killing the child then would hit the next job.
         lost, self._suspects = gone & self._suspects, gone
@@ -107,11 +118,17 @@ class Heartbeat:
             self._take_away([job_id for job_id, _number in lost])
 
 
-def _not_running(session: Session, held: dict[str, Claimed]) -> set[tuple[str, int]]:
-    """Which of the held attempts the table does not give to us (any more)."""
-    ours = {(job_id, claimed.number) for job_id, claimed in held.items()}
-    running = select(Job.id, Job.attempt).where(Job.id.in_(held), Job.state == JobState.RUNNING)
-    return ours - {(row.id, row.attempt) for row in session.execute(running)} if held else set()
+def _running(session: Session, process_id: str) -> set[tuple[str, int]]:
+    """The attempts that the table gives to us."""
+    rows = session.execute(select(Job.id, Job.attempt).where(Job.state == JobState.RUNNING, Job.worker == process_id))
+    return {(row.id, row.attempt) for row in rows}
+
+
+def _put_back(session: Session, process_id: str, strays: set[tuple[str, int]]) -> None:
+    reason = "Its worker lost sight of it."
+    stopped = [Stopped(Claimed(job_id, number, process_id), reason) for job_id, number in sorted(strays)]
+    if stopped:
+        logger.warning("Put back %d job(s) that nobody here answers for", len(lifecycle.settle(session, stopped)))
 
 
 def _memory_of_process_tree() -> int | None:

@@ -15,11 +15,12 @@ from typing import Any
 
 from celery.worker.state import task_reserved
 from sqlalchemy import Engine
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 from flaskapp.jobs import lifecycle
-from flaskapp.jobs.outcomes import Claimed, Outcome, Stopped, Succeeded
+from flaskapp.jobs.outcomes import Claimed, Error, Failed, Hint, Outcome, Stopped, Succeeded
 from flaskapp.worker.request import JobRequest
 
 logger = logging.getLogger(__name__)
@@ -30,6 +31,9 @@ GROUP = 100
 _AHEAD_SECONDS = 0.1
 #: A claimed job that found no free slot for so long goes back for another worker.
 _PATIENCE_SECONDS = 1.0
+#: How long a job rests whose task no worker of this code knows.
+_UNKNOWN_SECONDS = 30.0
+_UNWRITABLE = "NotRecordable"
 
 
 class Recorder:
@@ -41,6 +45,10 @@ class Recorder:
         self._consumer: Any = None
         self._changed = threading.Condition(threading.RLock())
         self._offers: deque[JobRequest] = deque()
+        #: Messages of a newer sending than the attempt that we still hold: looked at once that is recorded.
+        self._early: list[JobRequest] = []
+        #: Messages for tasks that nobody here knows, and how to acknowledge them.
+        self._unknown: deque[tuple[Hint, Callable[[], None]]] = deque()
         #: Claimed and acknowledged, waiting for a free slot: (request, since).
         self._ready: deque[tuple[JobRequest, float]] = deque()
         self._outcomes: deque[tuple[JobRequest, Outcome]] = deque()
@@ -51,6 +59,8 @@ class Recorder:
         self._killed: dict[int, float] = {}
         self._stopping = False
         self._finishing = False
+        self._filling = threading.local()
+        self._stop_thread: threading.Thread | None = None
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
 
     # --- called by the worker's other parts ---
@@ -63,11 +73,19 @@ class Recorder:
         with self._changed:
             self._consumer = consumer
             self._offers.clear()
+            self._early.clear()
+            self._unknown.clear()
 
     def offer(self, request: JobRequest) -> None:
         """A message arrived."""
         with self._changed:
             self._offers.append(request)
+            self._changed.notify()
+
+    def turn_away(self, hint: Hint, acknowledge: Callable[[], None]) -> None:
+        """A message of ours arrived whose task this worker does not know: its job waits for one that does."""
+        with self._changed:
+            self._unknown.append((hint, acknowledge))
             self._changed.notify()
 
     def ended(self, request: JobRequest, outcome: Outcome | None, seconds: float | None) -> None:
@@ -81,8 +99,8 @@ class Recorder:
                 self._release(request)
             else:
                 self._outcomes.append((request, outcome))
-            self._fill()
             self._changed.notify()
+        self._fill()
 
     def holds(self) -> dict[str, Claimed]:
         """What this worker really holds, for its heartbeat."""
@@ -111,16 +129,19 @@ class Recorder:
         """Take no more: hand unclaimed messages back, and after `seconds` put back what still runs, uncounted."""
         with self._changed:
             self._stopping = True
-            offers, self._offers = list(self._offers), deque()
+            offers, self._offers, self._early = [*self._offers, *self._early], deque(), []
             self._put_back_ready(0)
             self._changed.notify()
         for request in offers:
             # The event loop has ended: say it to the broker directly.
             request.message.reject_log_error(logger, request._connection_errors, requeue=True)
-        threading.Thread(target=self._put_back_running, args=(seconds,), name="stop", daemon=True).start()
+        self._stop_thread = threading.Thread(target=self._put_back_running, args=(seconds,), name="stop", daemon=True)
+        self._stop_thread.start()
 
     def finish(self, seconds: float = 10) -> None:
-        """Record what is still open, then end the thread."""
+        """Put back and record what is still open, then end the thread."""
+        if self._stop_thread is not None:
+            self._stop_thread.join(seconds)
         with self._changed:
             self._finishing = True
             self._changed.notify()
@@ -132,29 +153,93 @@ class Recorder:
         pause = 0.5
         while True:
             offers, outcomes = self._next_group()
-            if not offers and not outcomes:
-                if self._finishing:
-                    return
-                continue
             try:
-                self._record(offers, outcomes)
+                self._hold_unknown()
+                if offers or outcomes:
+                    self._record(offers, outcomes)
+                elif self._finishing:
+                    return
                 pause = 0.5
-            except DBAPIError as trouble:
-                logger.warning("The database does not answer; trying again in %.1f s: %s", pause, trouble.orig)
-                with self._changed:
-                    self._offers.extendleft(reversed(offers))
-                    self._outcomes.extendleft(reversed(outcomes))
+            except Exception as trouble:
+                # Whatever it is, this thread must live: without it the worker claims and records nothing.
+                if not _is_outage(trouble):
+                    logger.exception("A group cannot be recorded; taking it apart")
+                    self._record_apart(offers, outcomes)
+                    continue
+                logger.warning("The database does not answer; trying again in %.1f s: %s", pause, trouble)
+                self._keep(offers, outcomes)
                 time.sleep(pause)
                 pause = min(2 * pause, 5.0)
 
+    def _keep(self, offers: list[JobRequest], outcomes: list[tuple[JobRequest, Outcome]]) -> None:
+        with self._changed:
+            self._offers.extendleft(reversed(offers))
+            self._outcomes.extendleft(reversed(outcomes))
+
+    def _record_apart(self, offers: list[JobRequest], outcomes: list[tuple[JobRequest, Outcome]]) -> None:
+        """Something in this group cannot be written: find it, so that it does not stop the others."""
+        for outcome in outcomes:
+            self._record_alone([], [outcome])
+        for offer in offers:
+            self._record_alone([offer], [])
+
+    def _record_alone(self, offers: list[JobRequest], outcomes: list[tuple[JobRequest, Outcome]]) -> None:
+        try:
+            self._record(offers, outcomes)
+        except Exception as trouble:
+            if _is_outage(trouble):
+                self._keep(offers, outcomes)
+                return
+            for request in offers:
+                logger.exception("job=%s cannot be claimed: its message is a dead letter", request.id)
+                self._on_loop(request.reject)
+            for request, outcome in outcomes:
+                logger.exception("job=%s how it ended cannot be written", request.id)
+                with self._changed:
+                    if isinstance(outcome, Failed) and outcome.error.type == _UNWRITABLE:
+                        # The heartbeat puts back what nobody answers for.
+                        self._held.pop(str(request.id), None)
+                    else:
+                        self._outcomes.append((request, Failed(outcome.claimed, Error(_UNWRITABLE, str(trouble)))))
+
+    def _hold_unknown(self) -> None:
+        """Put back jobs whose task nobody here knows; a worker of newer code may."""
+        with self._changed:
+            unknown = [] if self._stopping else list(self._unknown)
+        if not unknown:
+            return
+        with Session(self._engine) as session, session.begin():
+            for hint, _ in unknown:
+                lifecycle.hold(session, hint, _UNKNOWN_SECONDS)
+        with self._changed:
+            for entry in unknown:
+                if entry in self._unknown:
+                    self._unknown.remove(entry)
+        for _, acknowledge in unknown:
+            self._on_loop(acknowledge)
+
     def _next_group(self) -> tuple[list[JobRequest], list[tuple[JobRequest, Outcome]]]:
         with self._changed:
-            if not self._outcomes and not (self._offers and self._room() > 0) and not self._finishing:
+            self._offer_early_again()
+            idle = not self._outcomes and not (self._offers and self._room() > 0) and not self._unknown
+            if idle and not self._finishing:
                 self._changed.wait(_PATIENCE_SECONDS / 2)
+                self._offer_early_again()
             self._put_back_ready(_PATIENCE_SECONDS)
             outcomes = [self._outcomes.popleft() for _ in range(min(GROUP, len(self._outcomes)))]
             room = 0 if self._stopping else min(GROUP, self._room(), len(self._offers))
             return [self._offers.popleft() for _ in range(room)], outcomes
+
+    def _is_early(self, request: JobRequest) -> bool:
+        """Its job has moved on in the table, and we have not yet recorded or heard that our attempt ended."""
+        held = self._held.get(str(request.id))
+        return held is not None and (request.hint.send or 0) > (held.hint.send or 0)
+
+    def _offer_early_again(self) -> None:
+        free = [request for request in self._early if not self._is_early(request)]
+        if free:
+            self._early = [request for request in self._early if self._is_early(request)]
+            self._offers.extendleft(reversed(free))
 
     def _room(self) -> int:
         return self._concurrency + self._ahead() - self._busy - len(self._ready)
@@ -166,7 +251,13 @@ class Recorder:
 
     def _record(self, offers: list[JobRequest], outcomes: list[tuple[JobRequest, Outcome]]) -> None:
         """One transaction for both; what it decided is carried out after it is committed."""
-        first = self._newest(offers)
+        with self._changed:
+            # A duplicate of what we hold is spent. Of two messages for one job each must be looked at: the
+            # older one may be refused, and then the newer is the only one that is left.
+            early = [request for request in offers if self._is_early(request)]
+            fresh = [request for request in offers if str(request.id) not in self._held]
+        first = {str(request.id): request for request in reversed(fresh)}
+        early += [request for request in fresh if first[str(request.id)] is not request]
         with Session(self._engine) as session, session.begin():
             settled = lifecycle.settle(session, [outcome for _, outcome in outcomes])
             claims = lifecycle.claim(session, [request.hint for request in first.values()], self.worker_id)
@@ -177,25 +268,17 @@ class Recorder:
                 lifecycle.submit(session, [request.wish for request in foreign])
                 claims |= lifecycle.claim(session, [request.hint for request in foreign], self.worker_id)
         self._forget(outcomes, settled)
-        taken = [request for request in offers if first.get(str(request.id)) is request]
+        taken = list(first.values())
         for request in taken:
             request.claimed = claims.get(str(request.id))
         with self._changed:
             self._held |= {str(request.id): request for request in taken if request.claimed is not None}
-        buried = [request for request in taken if str(request.id) in unknown and request.claimed is None]
-        if offers:
-            self._on_loop(self._take_over, offers, buried)
-
-    def _newest(self, offers: list[JobRequest]) -> dict[str, JobRequest]:
-        """For each job the message of its newest sending; older ones, and those of what we hold, are duplicates."""
-        newest: dict[str, JobRequest] = {}
-        with self._changed:
-            for request in offers:
-                # A newer sending than the one we hold: its child has settled it, and we shall hear of that.
-                rival = newest.get(str(request.id)) or self._held.get(str(request.id))
-                if rival is None or request.sending > rival.sending:
-                    newest[str(request.id)] = request
-        return newest
+            self._early += early
+        # Ours, but its job is gone (pruned): a dead letter, never run.
+        buried = [first[job_id] for job_id in unknown if first[job_id].hint.send is not None]
+        answered = [request for request in offers if request not in early]
+        if answered:
+            self._on_loop(self._take_over, answered, buried)
 
     def _release(self, request: JobRequest) -> None:
         if self._held.get(str(request.id)) is request:
@@ -225,23 +308,41 @@ class Recorder:
 
     def _take_over(self, offers: list[JobRequest], buried: list[JobRequest]) -> None:
         """Answer the broker for every offer; what was claimed goes on to the pool."""
+        for request in offers:
+            if request in buried:
+                request.reject(requeue=False)
+            else:
+                request.acknowledge()
         with self._changed:
-            for request in offers:
-                if request in buried:
-                    # Ours, but its job is gone (pruned): a dead letter, never run.
-                    request.reject(requeue=False)
-                else:
-                    request.acknowledge()
-                if request.claimed is not None:
-                    self._ready.append((request, time.monotonic()))
-            self._fill()
+            self._ready.extend((request, time.monotonic()) for request in offers if request.claimed is not None)
+        self._fill()
 
     def _fill(self) -> None:
-        while self._busy < self._concurrency and self._ready and not self._stopping:
+        """Hand to the pool what it has slots for; without the lock, for a solo pool runs the job right here."""
+        if getattr(self._filling, "now", False):
+            return
+        self._filling.now = True
+        try:
+            while (request := self._next_ready()) is not None:
+                self._hand_over(request)
+        finally:
+            self._filling.now = False
+
+    def _next_ready(self) -> JobRequest | None:
+        with self._changed:
+            if self._busy >= self._concurrency or not self._ready or self._stopping:
+                return None
             request, _since = self._ready.popleft()
             self._busy += 1
+            return request
+
+    def _hand_over(self, request: JobRequest) -> None:
+        try:
             task_reserved(request)
             self._consumer.on_task_request(request)
+        except Exception:
+            logger.exception("job=%s the pool did not take it; it is put back", request.id)
+            request.give_back("The pool of its worker did not take it.")
 
     def _put_back_ready(self, patience: float) -> None:
         moment = time.monotonic()
@@ -261,8 +362,12 @@ class Recorder:
         if not running:
             return
         # First the row, then the process: what it does in between is already fenced off.
-        with Session(self._engine) as session, session.begin():
-            lifecycle.settle(session, [Stopped(request.claimed) for request in running if request.claimed])
+        try:
+            with Session(self._engine) as session, session.begin():
+                lifecycle.settle(session, [Stopped(request.claimed) for request in running if request.claimed])
+        except DBAPIError as trouble:
+            logger.warning("%d running job(s) are left to be rescued, as a crash: %s", len(running), trouble)
+            return
         logger.warning("Put back %d running job(s) after %s s", len(running), seconds)
         self.take_away([str(request.id) for request in running])
 
@@ -277,3 +382,8 @@ class Recorder:
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             logger.info("job=%s process %s had already ended", request.id, pid)
+
+
+def _is_outage(trouble: Exception) -> bool:
+    """The database is away or busy; otherwise what we asked of it is wrong, and asking again would not help."""
+    return isinstance(trouble, DBAPIError | PoolTimeout) and not isinstance(trouble, DataError | IntegrityError)

@@ -5,10 +5,12 @@ Celery's own request settles through the backend on the event loop; this one onl
 
 import logging
 import signal
+from datetime import UTC, datetime
 from typing import Any
 
-from billiard.einfo import ExceptionWithTraceback
+from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
 from billiard.exceptions import WorkerLostError
+from celery.exceptions import InvalidTaskError
 from celery.worker.request import Request
 from celery.worker.state import task_ready
 from kombu.utils.json import dumps
@@ -16,7 +18,7 @@ from kombu.utils.objects import cached_property
 from sqlalchemy.exc import DBAPIError
 
 from flaskapp.broker.publisher import SEND_HEADER
-from flaskapp.jobs.outcomes import Claimed, Crashed, Error, Failed, Hint, Outcome, Stopped, Wish
+from flaskapp.jobs.outcomes import Claimed, Crashed, Error, Failed, Hint, Outcome, Stopped, Wish, clean_text
 from flaskapp.worker import limits
 from flaskapp.worker.attempt import CLAIM_KEY, Report, run
 
@@ -26,8 +28,18 @@ logger = logging.getLogger(__name__)
 class JobRequest(Request):
     """A message that was offered; once claimed, the attempt it stands for."""
 
-    def __init__(self, message: Any, *, recorder: Any, **options: Any) -> None:
-        super().__init__(message, **options)
+    id: str
+
+    def __init__(self, message: Any, *, recorder: Any, headers: Any, **options: Any) -> None:
+        if is_ours(headers):
+            # The child decodes it: what cannot be decoded fails its job there, instead of stopping us here.
+            super().__init__(message, headers=headers, **{**options, "body": ([], {}, None), "decoded": True})
+            self._body = message.body
+            self._content_type, self._content_encoding = message.content_type, message.content_encoding
+        else:
+            super().__init__(message, headers=headers, **options)
+        self.id = self._request_dict["id"] = _name("id", self.id, 155)
+        _check_time_limits(headers.get("timelimit"))
         self.recorder = recorder
         self.claimed: Claimed | None = None
         self.finished = False
@@ -36,39 +48,30 @@ class JobRequest(Request):
 
     @property
     def hint(self) -> Hint:
-        send = self.request_dict.get(SEND_HEADER)
-        return Hint(str(self.id), send if isinstance(send, int) else None)
-
-    @property
-    def sending(self) -> int:
-        return self.hint.send or 0
+        return hint_of(self.request_dict)
 
     @cached_property
     def wish(self) -> Wish:
         """The row for a message that somebody else sent (a Django site, a Node client)."""
         headers = self.request_dict
-        _, _, embed = self._payload
+        args, kwargs, embed = self._payload
+        if not (isinstance(args, list | tuple) and isinstance(kwargs, dict) and isinstance(embed or {}, dict)):
+            raise InvalidTaskError("The body is not a list, a mapping and a mapping.")
         kept = {name: headers[name] for name in ("group", "group_index", "shadow") if headers.get(name) is not None}
         wish = Wish(
             task=self.type,
-            args=dumps(self.args),
-            kwargs=dumps(self.kwargs),
+            args=dumps(list(args)),
+            kwargs=dumps(kwargs),
             options=dumps({"headers": kept, "embed": {k: v for k, v in (embed or {}).items() if v}}),
-            queue=str(self.delivery_info.get("routing_key") or "default")[:64],
-            job_id=str(self.id),
-            retries=int(headers.get("retries") or 0),
-            run_at=self.eta,
-            expires_at=self.expires,
+            queue=self.delivery_info.get("routing_key") or "default",
+            job_id=self.id,
+            retries=limits.whole_number("retries", headers.get("retries") or 0, least=0),
+            run_at=_utc(self._eta),
+            expires_at=_utc(self._expires),
             root_id=self.root_id,
             parent_id=self.parent_id,
         )
         return limits.checked(wish)
-
-    def check(self) -> None:
-        """Raise what is wrong with a message that can have no row: it would block every claim that it is part of."""
-        limits.check_id(str(self.id))
-        if self.hint.send is None:
-            _ = self.wish
 
     def execute_using_pool(self, pool: Any, **_: Any) -> Any:
         """Hand the claimed attempt to a pool child."""
@@ -95,8 +98,12 @@ class JobRequest(Request):
         self.worker_pid = pid
         super().on_accepted(pid, time_accepted)
 
-    def on_success(self, report: Report, **_: Any) -> None:
+    def on_success(self, report: Report | ExceptionInfo, **_: Any) -> None:
         """The child reported: it settled the attempt itself, or leaves it to us."""
+        if isinstance(report, ExceptionInfo):
+            # Threads and solo say so when a task asks its process to exit.
+            self.on_failure(report)
+            return
         task_ready(self, successful=True)
         self._finish(report.outcome, report.seconds)
         self.send_event("task-succeeded", result=report.summary, runtime=report.seconds)
@@ -118,6 +125,11 @@ class JobRequest(Request):
         if self.claimed is not None:
             self._finish(Failed(self.claimed, error))
 
+    def give_back(self, reason: str) -> None:
+        """It never came to the pool."""
+        if self.claimed is not None:
+            self._finish(Stopped(self.claimed, reason))
+
     def _unsettled(self, exc: BaseException, traceback: str) -> Outcome | None:
         if self.claimed is None or self.taken_away:
             return None
@@ -133,6 +145,32 @@ class JobRequest(Request):
         if not self.finished:
             self.finished = True
             self.recorder.ended(self, outcome, seconds)
+
+
+def is_ours(headers: Any) -> bool:
+    return isinstance(headers, dict) and isinstance(headers.get(SEND_HEADER), int)
+
+
+def hint_of(headers: dict[str, Any]) -> Hint:
+    return Hint(_name("id", headers.get("id"), 155), headers[SEND_HEADER] if is_ours(headers) else None)
+
+
+def _name(header: str, value: object, longest: int) -> str:
+    """A text that every database can hold; raises InvalidTaskError for anything else that a stranger may send."""
+    text = str(value) if isinstance(value, str | int) else ""
+    if not 0 < len(text) <= longest or clean_text(text) != text:
+        raise InvalidTaskError(f"{header} is not a text of 1 to {longest} characters.")
+    return text
+
+
+def _utc(moment: datetime | None) -> datetime | None:
+    return None if moment is None else moment.astimezone(UTC)
+
+
+def _check_time_limits(sent: object) -> None:
+    is_pair = isinstance(sent, list | tuple) and len(sent) == 2
+    if sent is not None and not (is_pair and all(limit is None or isinstance(limit, int | float) for limit in sent)):  # type: ignore[attr-defined]
+        raise InvalidTaskError("timelimit is not a pair of numbers.")
 
 
 def _evidence(exc: BaseException, pid: int | None) -> str:

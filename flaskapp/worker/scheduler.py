@@ -38,6 +38,9 @@ class SqlScheduler(Scheduler):
             self._turn.run()
         except DBAPIError as trouble:
             logger.warning("The database does not answer; the next turn is in %.0f s: %s", TICK_SECONDS, trouble.orig)
+        except Exception:
+            # One wrong entry or row must not end beat.
+            logger.exception("A turn failed; the next is in %.0f s", TICK_SECONDS)
         return TICK_SECONDS
 
     @property

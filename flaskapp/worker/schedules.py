@@ -6,19 +6,18 @@ submits the job, so any number of beats make one. Times missed while no beat ran
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from celery.schedules import BaseSchedule, crontab, maybe_schedule
-from kombu.utils.json import dumps
 from sqlalchemy import insert, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.orm import Session
 
 from flaskapp.jobs import lifecycle
 from flaskapp.jobs.clock import now
 from flaskapp.jobs.models import Schedule
-from flaskapp.jobs.outcomes import Wish
 
 logger = logging.getLogger(__name__)
 
@@ -30,16 +29,29 @@ def fire_due(session: Session, app: Any) -> list[str]:
     session.rollback()
     fired = []
     for name, entry in app.conf.beat_schedule.items():
-        row = known.get(name)
-        rhythm = maybe_schedule(entry["schedule"])
-        if row is None:
-            _remember(session, name, entry, rhythm, moment)
-            continue
-        if row.rhythm != describe(rhythm) or row.task != entry["task"]:
-            _rewrite(session, name, entry, rhythm)
-        if row.paused_at is None and (due := latest_due(rhythm, row.last_due_at, moment)) is not None:
-            fired += _fire(session, app, name, entry, rhythm, row.last_due_at, due)
+        try:
+            fired += _fire_if_due(session, app, name, entry, known.get(name), moment)
+        except DBAPIError:
+            raise
+        except Exception:
+            # An entry that cannot be read or sent (an interval of nought, a misspelt word) must not stop the others.
+            session.rollback()
+            logger.exception("schedule=%s cannot be used; correct its entry in beat_schedule.py", name)
     return fired
+
+
+def _fire_if_due(
+    session: Session, app: Any, name: str, entry: Mapping[str, Any], row: Schedule | None, moment: datetime
+) -> list[str]:
+    rhythm = maybe_schedule(entry["schedule"])
+    if row is None:
+        _remember(session, name, entry, rhythm, moment)
+        return []
+    if row.rhythm != describe(rhythm) or row.task != entry["task"]:
+        _rewrite(session, name, entry, rhythm)
+    if row.paused_at is None and (due := latest_due(rhythm, row.last_due_at, moment)) is not None:
+        return _fire(session, app, name, entry, rhythm, row.last_due_at, due)
+    return []
 
 
 def latest_due(rhythm: BaseSchedule, after: datetime, moment: datetime) -> datetime | None:
@@ -48,6 +60,12 @@ def latest_due(rhythm: BaseSchedule, after: datetime, moment: datetime) -> datet
         every: timedelta = rhythm.run_every
         passed = (moment - after) // every
         return after + passed * every if passed >= 1 else None
+    # After a long absence the last hour, day, month or year is looked at first, not every minute since then.
+    for days in (1 / 24, 1, 31, 366):
+        start = moment - timedelta(days=days)
+        if start > after and next_due(rhythm, start) <= moment:
+            after = start
+            break
     due, following = None, next_due(rhythm, after)
     while following <= moment:
         due, following = following, next_due(rhythm, following)
@@ -103,16 +121,9 @@ def _fire(
     seen: datetime,
     due: datetime,
 ) -> list[str]:
-    options = entry.get("options") or {}
-    wish = Wish(
-        task=entry["task"],
-        args=dumps(list(entry.get("args") or ())),
-        kwargs=dumps(dict(entry.get("kwargs") or {})),
-        queue=app.queue_of(entry["task"], options),
-        run_at=due,
-        priority=int(options.get("priority") or 0),
-        schedule=name,
-    )
+    options = dict(entry.get("options") or {})
+    asked = app.wish(entry["task"], entry.get("args"), entry.get("kwargs"), options)
+    wish = replace(asked, run_at=due, delay_seconds=None, schedule=name)
     mine = update(Schedule).where(Schedule.name == name, Schedule.last_due_at == seen)
     swapped = session.execute(mine.values(last_due_at=due, next_due_at=next_due(rhythm, due)))
     if swapped.rowcount == 0:  # type: ignore[attr-defined]

@@ -29,9 +29,9 @@ def watch(app: Flask) -> None:
 def _fence(session: Session) -> None:
     """A commit inside a task is a checkpoint: allowed only while the attempt is still this worker's."""
     attempt = current_attempt()
-    if attempt is None or attempt.settled or session.in_nested_transaction():
+    if attempt is None or session.in_nested_transaction() or (attempt.settled and not attempt.lost):
         return
-    if not lifecycle.still_held(session, attempt.claimed):
+    if attempt.lost or not lifecycle.still_held(session, attempt.claimed):
         raise LeaseLost(
             f"Attempt {attempt.claimed.number} of job {attempt.claimed.job_id} was cancelled or replaced; "
             "nothing it writes counts any more."

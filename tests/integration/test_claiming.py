@@ -136,11 +136,28 @@ def test_a_group_of_hints_is_claimed_as_far_as_it_may_be(session: Session) -> No
 def test_a_held_job_comes_back_to_the_relay_after_a_while(session: Session) -> None:
     job_id = queued(session)
 
-    lifecycle.hold(session, job_id, 60)
+    assert lifecycle.hold(session, Hint(job_id, 1), 60)
 
     assert lifecycle.take_to_send(session, "relay", 10, 30) == []
     pass_seconds(session, job_id, 1, "sending_until")
     assert [job.id for job in lifecycle.take_to_send(session, "relay", 10, 30)] == [job_id]
+
+
+def test_a_held_job_is_not_marked_queued_by_the_relay_that_sent_it(session: Session) -> None:
+    job_id = waiting(session)
+    lifecycle.take_to_send(session, "relay", 10, 30)
+
+    assert lifecycle.hold(session, Hint(job_id, 1), 60)
+
+    assert lifecycle.mark_queued(session, "relay", [job_id]) == 0
+    assert state_of(session, job_id) == JobState.WAITING
+
+
+def test_a_queued_job_is_claimed_also_when_the_clock_went_back(session: Session) -> None:
+    job_id = queued(session)
+    pass_seconds(session, job_id, -60, "run_at")
+
+    assert set(lifecycle.claim(session, [Hint(job_id, 1)], WORKER)) == {job_id}
 
 
 # --- sendings ---------------------------------------------------------------------------------------------
@@ -226,6 +243,12 @@ def test_a_callers_id_is_kept_as_it_is(session: Session) -> None:
 
     assert waiting(session, job_id=name) == name
     assert claim(session, name).job_id == name
+
+
+def test_a_taken_id_is_answered_with_itself(session: Session) -> None:
+    others = [waiting(session, job_id=name) for name in ("aaa", "mine", "zzz")]
+
+    assert [waiting(session, job_id=name) for name in ("aaa", "mine", "zzz")] == others
 
 
 def test_a_unique_key_holds_while_its_job_is_live(session: Session) -> None:

@@ -67,7 +67,7 @@ ARROWS: dict[str, tuple[Arrow, dict[JobState, str]]] = {
     "mark_queued": (sent_by_relay, {W: Q}),
     "release_unsent": (released, {W: W}),
     "requeue_lost": (lambda s, j: lifecycle.requeue_lost(s, [j]), {Q: W}),
-    "hold": (lambda s, j: lifecycle.hold(s, j, 5), {Q: W}),
+    "hold": (lambda s, j: lifecycle.hold(s, Hint(j, 1), 5), {Q: W}),
     "claim": (lambda s, j: lifecycle.claim(s, [newest(s, j)], "another@here/2"), {W: R, Q: R}),
     "expire": (lambda s, j: lifecycle.expire(s, [j]), {W: C, Q: C}),
     "succeed": (settled_as(lambda held: Succeeded(held, "1")), {R: S}),

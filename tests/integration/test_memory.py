@@ -160,6 +160,15 @@ def test_compacting_the_tally_keeps_its_sums(session: Session) -> None:
     assert session.execute(select(func.count()).select_from(Tally)).scalar_one() == 1
 
 
+def test_a_long_tally_is_compacted_in_groups(session: Session) -> None:
+    session.execute(insert(Tally), [{"accepted": 1, "pruned": 0}] * 25)
+
+    folded = [lifecycle.compact_tally(session, limit=10) for _ in range(4)]
+
+    assert folded == [10, 10, 7, 1]
+    assert queries.account(session).accepted == 25
+
+
 def test_a_transaction_that_is_rolled_back_was_never_accepted(session: Session) -> None:
     waiting(session)
     session.rollback()

@@ -67,6 +67,8 @@ def messages(url: str, queue: str = "default") -> list[dict[str, Any]]:
 class Publishing:
     """Stands for the publisher, and does to each batch what the test wants."""
 
+    refused: set[str] = set()  # noqa: RUF012 -- never changed
+
     def __init__(self, answer: Any) -> None:
         self.answer = answer
         self.batches: list[list[str]] = []

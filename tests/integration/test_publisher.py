@@ -155,3 +155,10 @@ def test_a_frozen_broker_costs_seconds_not_for_ever(publisher: Publisher, rabbit
 
     assert time.monotonic() - started < 15
     wait_until(rabbitmq._is_ready, 10, "the broker answers again")
+
+
+def test_a_message_that_the_broker_refuses_does_not_hold_up_the_others(publisher: Publisher) -> None:
+    # AMQP takes 255 bytes; an id may have 155 characters.
+    poison = job(2, id="é" * 155)
+    assert publisher.publish([job(1), poison, job(3)]) == {job(1).id, job(3).id}
+    assert publisher.refused == {poison.id}

@@ -6,10 +6,14 @@ if (form) start(form);
 function start(form) {
   const field = form.querySelector("input[type=file]");
   const chosen = form.querySelector("[data-chosen]");
+  const help = form.querySelector("[data-help]");
   const problem = form.querySelector("[data-problem]");
+  const sending = form.querySelector("[data-sending]");
   const meter = form.querySelector("progress");
   const said = form.querySelector("[data-said]");
   const button = form.querySelector("button");
+  const asked = [...chosen.childNodes];
+  const helped = help.textContent;
   let depth = 0;
 
   const carriesFiles = (event) => event.dataTransfer && [...event.dataTransfer.types].includes("Files");
@@ -23,23 +27,30 @@ function start(form) {
     if (!carriesFiles(event)) return;
     event.preventDefault();
     lift();
+    if (form.classList.contains("busy")) return;
     field.files = event.dataTransfer.files;
     show();
-    form.requestSubmit();
+    send();
   });
 
   field.addEventListener("change", show);
+  // The field's own complaint would cover the page's sentence.
+  form.noValidate = true;
   form.addEventListener("submit", (event) => { event.preventDefault(); send(); });
+  // Coming back by the browser's button, the page is as it was left: at the end of an upload.
+  addEventListener("pageshow", (event) => { if (event.persisted) { busy(false); show(); } });
 
   function show() {
     const file = field.files[0];
-    chosen.textContent = file ? `${file.name} · ${bytes(file.size)}` : "No file chosen yet";
+    form.classList.toggle("chosen", Boolean(file));
+    chosen.replaceChildren(...(file ? [named(file.name)] : asked));
+    help.textContent = file ? bytes(file.size) : helped;
     tell("");
   }
 
   function tell(sentence) {
     problem.textContent = sentence;
-    problem.hidden = !sentence;
+    problem.parentElement.hidden = !sentence;
     field.setAttribute("aria-invalid", sentence ? "true" : "false");
   }
 
@@ -77,10 +88,16 @@ function start(form) {
   function busy(is) {
     form.classList.toggle("busy", is);
     button.disabled = is;
-    meter.hidden = said.hidden = !is;
+    sending.hidden = !is;
     meter.removeAttribute("value");
     said.textContent = "";
   }
+}
+
+function named(name) {
+  const element = document.createElement("bdi");
+  element.textContent = name.length > 120 ? `${name.slice(0, 119)}…` : name;
+  return element;
 }
 
 function bytes(count) {

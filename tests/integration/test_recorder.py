@@ -1,0 +1,210 @@
+"""What the recorder answers the broker: no message is spent before its job is safe, and nothing ends its thread."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine
+from sqlalchemy.exc import DataError
+from sqlalchemy.orm import Session
+
+from flaskapp.jobs import lifecycle
+from flaskapp.jobs.models import JobState
+from flaskapp.jobs.outcomes import Claimed, Hint, RetryLater, Succeeded, Wish
+from flaskapp.worker import recorder as recording
+from flaskapp.worker.recorder import Recorder
+from tests.helpers import wait_until
+from tests.makers import queued, row_of, send, state_of, waiting
+
+WORKER = "recorder@here/1"
+
+
+class Message:
+    """As much of a request as the recorder knows."""
+
+    def __init__(self, job_id: str, send: int | None, **wish: Any) -> None:
+        self.id, self.hint, self.answer = job_id, Hint(job_id, send), ""
+        self.wish = Wish("tests.fate", job_id=job_id, **wish)
+        self.claimed: Claimed | None = None
+        self.finished, self.taken_away, self.worker_pid = False, False, None
+
+    def acknowledge(self) -> None:
+        self.answer = "acknowledged"
+
+    def reject(self, requeue: bool = False) -> None:
+        self.answer = "rejected"
+
+
+class Pool:
+    """Stands for the consumer and its pool."""
+
+    hub = None
+
+    def __init__(self) -> None:
+        self.taken: list[Message] = []
+        self.broken = False
+
+    def on_task_request(self, request: Message) -> None:
+        if self.broken:
+            raise RuntimeError("no pool")
+        self.taken.append(request)
+
+
+@pytest.fixture
+def pool() -> Pool:
+    return Pool()
+
+
+@pytest.fixture
+def recorder(engine: Engine, pool: Pool, monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
+    monkeypatch.setattr(recording, "task_reserved", lambda request: None)
+    recorder = Recorder(engine, WORKER, 2, lambda: None)
+    recorder.attach(pool)
+    yield recorder
+    if not recorder._thread.is_alive():
+        recorder.start()
+    recorder.finish()
+    assert not recorder._thread.is_alive()
+
+
+def started(recorder: Recorder) -> Recorder:
+    recorder.start()
+    return recorder
+
+
+def answered(*messages: Message) -> list[str]:
+    wait_until(lambda: all(message.answer for message in messages), 5, "every message has an answer")
+    return [message.answer for message in messages]
+
+
+def test_of_two_messages_the_older_does_not_spend_the_newer(recorder: Recorder, session: Session, pool: Pool) -> None:
+    job_id = queued(session)
+    lifecycle.requeue_lost(session, [job_id])
+    send(session, job_id)
+    session.commit()
+    older, newer = Message(job_id, 1), Message(job_id, 2)
+    recorder.offer(older)
+    recorder.offer(newer)
+
+    started(recorder)
+
+    answered(older, newer)
+    wait_until(lambda: pool.taken == [newer], 5, "the newer message runs")
+
+
+def test_a_message_that_overtakes_the_end_of_the_attempt_before_it_is_kept(
+    recorder: Recorder, session: Session, pool: Pool
+) -> None:
+    job_id = queued(session)
+    session.commit()
+    first = Message(job_id, 1)
+    started(recorder).offer(first)
+    wait_until(lambda: pool.taken == [first], 5, "the first attempt runs")
+    # The child retries at once; the new message is here before we hear of it.
+    assert first.claimed is not None
+    lifecycle.settle(session, [RetryLater(first.claimed, None)])
+    send(session, job_id)
+    session.commit()
+    second = Message(job_id, row_of(session, job_id)["sends"])
+    session.rollback()
+    recorder.offer(second)
+    duplicate = Message(job_id, 1)
+    recorder.offer(duplicate)
+    assert answered(duplicate) == ["acknowledged"]
+    assert second.answer == ""
+
+    recorder.ended(first, None, 0.1)
+
+    wait_until(lambda: pool.taken == [first, second], 5, "the second attempt runs")
+
+
+def test_a_strangers_job_for_later_is_no_dead_letter(recorder: Recorder, session: Session) -> None:
+    job_id = waiting(session, delay_seconds=3600)
+    later = row_of(session, job_id)["run_at"]
+    session.commit()
+    message = Message("a-strangers", None, run_at=later)
+
+    started(recorder).offer(message)
+
+    assert answered(message) == ["acknowledged"]
+    assert state_of(session, "a-strangers") == JobState.WAITING
+
+
+def test_a_message_whose_job_was_pruned_is_a_dead_letter(recorder: Recorder) -> None:
+    message = Message("gone", 1)
+
+    started(recorder).offer(message)
+
+    assert answered(message) == ["rejected"]
+
+
+@pytest.mark.parametrize("trouble", [ValueError("nonsense"), DataError("UPDATE", {}, Exception("too long"))])
+def test_one_message_that_cannot_be_claimed_stops_no_other(
+    recorder: Recorder, session: Session, pool: Pool, monkeypatch: pytest.MonkeyPatch, trouble: Exception
+) -> None:
+    bad, good = Message(queued(session), 1), Message(queued(session), 1)
+    session.commit()
+    claim = lifecycle.claim
+
+    def refuse_the_bad(session: Session, hints: Any, worker: str) -> Any:
+        hints = list(hints)
+        if bad.hint in hints:
+            raise trouble
+        return claim(session, hints, worker)
+
+    monkeypatch.setattr(lifecycle, "claim", refuse_the_bad)
+    recorder.offer(bad)
+    recorder.offer(good)
+
+    started(recorder)
+
+    assert answered(bad, good) == ["rejected", "acknowledged"]
+    wait_until(lambda: pool.taken == [good], 5, "the good one runs")
+
+
+def test_an_outcome_that_cannot_be_written_fails_its_job_only(recorder: Recorder, session: Session, pool: Pool) -> None:
+    messages = [Message(queued(session), 1) for _ in range(2)]
+    session.commit()
+    for message in messages:
+        recorder.offer(message)
+    started(recorder)
+    wait_until(lambda: len(pool.taken) == 2, 5, "both run")
+    bad, good = (message.claimed for message in messages)
+    assert bad is not None
+    assert good is not None
+
+    recorder.ended(messages[0], Succeeded(bad, "a lone surrogate \ud800"), 0.1)
+    recorder.ended(messages[1], Succeeded(good, "1"), 0.1)
+
+    def states() -> list[str]:
+        session.rollback()
+        return [state_of(session, message.id) for message in messages]
+
+    wait_until(lambda: states() == [JobState.FAILED, JobState.SUCCEEDED], 5, "both are final")
+    assert recorder.holds() == {}
+
+
+def test_what_the_pool_does_not_take_is_put_back_and_frees_its_slot(
+    recorder: Recorder, session: Session, pool: Pool
+) -> None:
+    pool.broken = True
+    job_id = queued(session)
+    session.commit()
+    message = Message(job_id, 1)
+    message.give_back = lambda reason: recorder.ended(message, lifecycle.Stopped(message.claimed, reason), None)
+
+    started(recorder).offer(message)
+
+    wait_until(lambda: answered(message) and recorder.holds() == {} and not recorder._busy, 5, "the slot is free")
+    assert state_of(session, job_id) == JobState.WAITING
+
+
+def test_a_job_whose_task_nobody_knows_waits(recorder: Recorder, session: Session) -> None:
+    job_id = queued(session)
+    session.commit()
+    answers: list[str] = []
+
+    started(recorder).turn_away(Hint(job_id, 1), lambda: answers.append("acknowledged"))
+
+    wait_until(lambda: answers == ["acknowledged"], 5, "the message is acknowledged")
+    assert state_of(session, job_id) == JobState.WAITING
