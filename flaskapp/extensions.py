@@ -4,7 +4,11 @@ SQLite is made to behave like the others: a read sees what is committed now, and
 write lock before its first write, waiting for its turn instead of failing half-way.
 """
 
+import os
 import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from flask_migrate import Migrate
@@ -12,7 +16,7 @@ from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import Engine, TextClause, create_engine, event
 from sqlalchemy.engine import URL
 from sqlalchemy.engine.interfaces import DBAPIConnection, ExecutionContext
-from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.orm import DeclarativeBase, Session
 
 #: How long a writer waits for SQLite's one write lock, or for a row lock elsewhere.
 LOCK_SECONDS = 15
@@ -58,6 +62,22 @@ def engine_options(url: URL, statement_seconds: float = 0) -> dict[str, Any]:
 def control_engine(url: URL) -> Engine:
     """An engine for the job core's own short statements: none may hang for more than 20 seconds."""
     return tune(create_engine(url, **engine_options(url, statement_seconds=20)))
+
+
+#: Held while a thread of this process is inside SQLite, and while the process forks.
+_inside = threading.RLock()
+os.register_at_fork(before=_inside.acquire, after_in_parent=_inside.release, after_in_child=_inside.release)
+
+
+@contextmanager
+def core_session(engine: Engine, **options: Any) -> Iterator[Session]:
+    """A session for the job core's own short units of work, beside which a worker may fork at any moment.
+
+    libsqlite3 has locks of its own: a child forked while another thread holds one waits for it for ever, at its
+    first statement. So on SQLite a fork waits until no thread is inside. Nothing is committed here.
+    """
+    with _inside if engine.dialect.name == "sqlite" else nullcontext(), Session(engine, **options) as session:
+        yield session
 
 
 def tune(engine: Engine) -> Engine:

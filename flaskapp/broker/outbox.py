@@ -12,11 +12,10 @@ from uuid import uuid4
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.orm import Session
 
 from flaskapp.broker.publisher import Publisher
 from flaskapp.errors import NotConfirmed
-from flaskapp.extensions import control_engine
+from flaskapp.extensions import control_engine, core_session
 from flaskapp.jobs import lifecycle
 
 logger = logging.getLogger(__name__)
@@ -36,7 +35,7 @@ _LONGEST_PAUSE = 5.0
 def send_due(engine: Engine, publisher: Publisher, limit: int = BATCH) -> int:
     """Send up to `limit` due jobs; answers how many were taken. Raises NotConfirmed when the broker is away."""
     sender = str(uuid4())
-    with Session(engine, expire_on_commit=False) as session, session.begin():
+    with core_session(engine, expire_on_commit=False) as session, session.begin():
         batch = lifecycle.take_to_send(session, sender, limit, SENDING_SECONDS)
     if not batch:
         return 0
@@ -45,7 +44,7 @@ def send_due(engine: Engine, publisher: Publisher, limit: int = BATCH) -> int:
         confirmed = publisher.publish(batch)
     finally:
         unsent = [job.id for job in batch if job.id not in confirmed]
-        with Session(engine) as session, session.begin():
+        with core_session(engine) as session, session.begin():
             lifecycle.mark_queued(session, sender, sorted(confirmed))
             lifecycle.release_unsent(session, sender, [i for i in unsent if i not in publisher.refused], REST_SECONDS)
             lifecycle.release_unsent(session, sender, sorted(publisher.refused), REFUSED_REST_SECONDS)

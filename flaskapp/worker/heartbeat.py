@@ -17,6 +17,7 @@ from sqlalchemy import Engine, delete, insert, select, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
+from flaskapp.extensions import core_session
 from flaskapp.jobs import lifecycle
 from flaskapp.jobs.clock import now
 from flaskapp.jobs.models import Job, JobState, Worker
@@ -71,7 +72,7 @@ class Heartbeat:
         self._end.set()
         self._thread.join(5)
         try:
-            with Session(self._engine) as session, session.begin():
+            with core_session(self._engine) as session, session.begin():
                 session.execute(delete(Worker).where(Worker.id == self.process_id))
         except DBAPIError as trouble:
             logger.warning("Could not take %s off the list of workers: %s", self.process_id, trouble.orig)
@@ -98,7 +99,7 @@ class Heartbeat:
             "holds": dumps({job_id: claimed.number for job_id, claimed in held.items()}),
             "memory": _memory_of_process_tree(),
         }
-        with Session(self._engine) as session, session.begin():
+        with core_session(self._engine) as session, session.begin():
             renewed = session.execute(
                 update(Worker).where(Worker.id == self.process_id).values(beats=Worker.beats + 1, **values)
             )

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Engine, delete, select
 from sqlalchemy.orm import Session
 
+from flaskapp.extensions import core_session
 from flaskapp.jobs import lifecycle
 from flaskapp.jobs.clock import seconds_from_now
 from flaskapp.jobs.models import Job, JobState, Worker
@@ -41,7 +42,7 @@ class Turn:
 
     def run(self) -> None:
         """One turn; raises DBAPIError when the database does not answer."""
-        with Session(self._engine) as session:
+        with core_session(self._engine) as session:
             fired = schedules.fire_due(session, self._app)
             rescued = self._rescue(session) + self._send_lost_again(session)
             if time.monotonic() - self._compacted_at > _COMPACT_EVERY:

@@ -17,8 +17,8 @@ from celery.worker.state import task_reserved
 from sqlalchemy import Engine
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.orm import Session
 
+from flaskapp.extensions import core_session
 from flaskapp.jobs import lifecycle
 from flaskapp.jobs.outcomes import Claimed, Error, Failed, Hint, Outcome, Stopped, Succeeded
 from flaskapp.worker.request import JobRequest
@@ -208,7 +208,7 @@ class Recorder:
             unknown = [] if self._stopping else list(self._unknown)
         if not unknown:
             return
-        with Session(self._engine) as session, session.begin():
+        with core_session(self._engine) as session, session.begin():
             for hint, _ in unknown:
                 lifecycle.hold(session, hint, _UNKNOWN_SECONDS)
         with self._changed:
@@ -258,7 +258,7 @@ class Recorder:
             fresh = [request for request in offers if str(request.id) not in self._held]
         first = {str(request.id): request for request in reversed(fresh)}
         early += [request for request in fresh if first[str(request.id)] is not request]
-        with Session(self._engine) as session, session.begin():
+        with core_session(self._engine) as session, session.begin():
             settled = lifecycle.settle(session, [outcome for _, outcome in outcomes])
             claims = lifecycle.claim(session, [request.hint for request in first.values()], self.worker_id)
             refused = first.keys() - claims.keys()
@@ -363,7 +363,7 @@ class Recorder:
             return
         # First the row, then the process: what it does in between is already fenced off.
         try:
-            with Session(self._engine) as session, session.begin():
+            with core_session(self._engine) as session, session.begin():
                 lifecycle.settle(session, [Stopped(request.claimed) for request in running if request.claimed])
         except DBAPIError as trouble:
             logger.warning("%d running job(s) are left to be rescued, as a crash: %s", len(running), trouble)

@@ -8,9 +8,8 @@ import time
 from typing import Any
 
 from celery import bootsteps, current_app, signals
-from sqlalchemy.orm import Session
 
-from flaskapp.extensions import control_engine, db
+from flaskapp.extensions import control_engine, core_session, db
 from flaskapp.jobs import queries
 from flaskapp.worker.heartbeat import Heartbeat, new_process_id
 from flaskapp.worker.maintenance import Turn
@@ -88,7 +87,7 @@ class StandIn:
         """Called each second by the heartbeat."""
         if time.monotonic() - self._looked_at > _LOOK_FOR_BEAT_EVERY:
             self._looked_at = time.monotonic()
-            with Session(self._engine) as session:
+            with core_session(self._engine) as session:
                 missed = not queries.live_workers(session, _BEAT_MISSED_SECONDS, kind="beat")
             # Twice in a row: a beat that is just being restarted, or stopped together with us, is not missing.
             self._missed = self._missed + 1 if missed else 0

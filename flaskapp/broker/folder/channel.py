@@ -28,7 +28,7 @@ class QoS(virtual.QoS):
     def ack(self, delivery_tag: str) -> None:
         super().ack(delivery_tag)
         self.channel.queues.settle(delivery_tag)
-        self.channel.slot_freed.set()
+        self.channel.free_slot()
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
         # Off the books first: once the file is back, it may be claimed again under this same tag.
@@ -37,7 +37,7 @@ class QoS(virtual.QoS):
             self.channel.queues.give_back(delivery_tag)
         else:
             self.channel.queues.settle(delivery_tag)
-        self.channel.slot_freed.set()
+        self.channel.free_slot()
 
 
 class Channel(virtual.Channel):
@@ -48,7 +48,7 @@ class Channel(virtual.Channel):
         super().__init__(connection, **kwargs)
         self.queues = connection.queues
         self.exchanges = connection.exchanges
-        self.slot_freed = connection.slot_freed
+        self.free_slot = connection.free_slot
 
     def basic_publish(self, message: Any, exchange: str, routing_key: str, **kwargs: Any) -> None:
         if kwargs.pop("mandatory", False) and not self._lookup(exchange, routing_key):

@@ -1,7 +1,8 @@
 """The connection to a folder: where it is, how to wait for its messages, and who looks after the dead.
 
 Promises: a full prefetch costs no pause; what a dead process held is back, as redelivered, within seconds.
-Does not use an event loop: a worker drains it in Celery's plain loop.
+A worker drains it from its event loop, so its pool is the one that RabbitMQ's workers have: the other kind shares
+one pipe and its locks among all children, and a child killed at the wrong moment leaves a lock taken for ever.
 """
 
 import os
@@ -18,6 +19,8 @@ from flaskapp.broker.folder.queues import Queues
 
 SHORTEST_PAUSE = 0.001
 SECONDS_BETWEEN_ROUNDS = 2.0
+#: So many messages at most before the event loop turns to something else.
+AT_ONCE = 100
 
 
 class Transport(virtual.Transport):
@@ -30,7 +33,7 @@ class Transport(virtual.Transport):
     # A full or unreadable disk is a broker that is away: publishers are told, workers connect again.
     connection_errors = (*virtual.Transport.connection_errors, OSError)
     implements = virtual.Transport.implements.extend(
-        asynchronous=False, exchange_type=frozenset(["direct", "topic", "fanout"])
+        asynchronous=True, exchange_type=frozenset(["direct", "topic", "fanout"])
     )
 
     def __init__(self, client: Any, **kwargs: Any) -> None:
@@ -40,6 +43,8 @@ class Transport(virtual.Transport):
         self.exchanges = Exchanges(self.root)
         self.slot_freed = threading.Event()
         self._next_round = 0.0
+        self._loop: Any = None
+        self._will_look = False
 
     def establish_connection(self) -> Any:
         os.makedirs(self.root, mode=0o700, exist_ok=True)
@@ -58,6 +63,24 @@ class Transport(virtual.Transport):
                 raise TimeoutError
             self.slot_freed.wait(min(pause, left))
             pause = min(2 * pause, self.polling_interval)
+
+    def register_with_event_loop(self, connection: Any, loop: Any) -> None:
+        """Look for messages every `polling_interval`, and at once when an ack frees a slot."""
+        self._loop = loop
+        loop.call_repeatedly(self.polling_interval, self._deliver_some)
+
+    def free_slot(self) -> None:
+        """An ack or a reject made room for another message; may be called by any thread."""
+        self.slot_freed.set()
+        if self._loop is not None and not self._will_look:
+            self._will_look = True
+            self._loop.call_soon(self._deliver_some)
+
+    def _deliver_some(self) -> None:
+        self._will_look = False
+        for _ in range(AT_ONCE):
+            if not self._deliver_one():
+                return
 
     def _deliver_one(self) -> bool:
         self._look_after_the_dead()

@@ -1,0 +1,36 @@
+"""A pool child is never forked while another thread of its parent is inside SQLite."""
+
+import os
+import threading
+from pathlib import Path
+
+from sqlalchemy.engine import URL
+
+from flaskapp.extensions import control_engine, core_session
+
+
+def test_a_fork_waits_until_no_thread_is_inside_sqlite(tmp_path: Path) -> None:
+    engine = control_engine(URL.create("sqlite", database=str(tmp_path / "x.sqlite3")))
+    inside, leave, forked = threading.Event(), threading.Event(), threading.Event()
+
+    def work() -> None:
+        with core_session(engine):
+            inside.set()
+            leave.wait(10)
+
+    def fork() -> None:
+        if (child := os.fork()) == 0:
+            os._exit(0)
+        forked.set()
+        os.waitpid(child, 0)
+
+    worker, forker = threading.Thread(target=work), threading.Thread(target=fork)
+    worker.start()
+    assert inside.wait(10)
+    forker.start()
+    assert not forked.wait(0.3)
+    leave.set()
+    assert forked.wait(10)
+    worker.join(10)
+    forker.join(10)
+    engine.dispose()
