@@ -7,9 +7,10 @@ sentence that names the variable and shows a good value. Nothing else in the app
 import os
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -17,6 +18,10 @@ from sqlalchemy.exc import ArgumentError
 from flaskapp.errors import BadSetting
 
 DATABASES = {"sqlite", "postgresql", "mariadb", "mysql"}
+_EXAMPLES = {
+    "BROKER_URL": "amqp://user:password@localhost:5672//",
+    "STORAGE_URL": "file:///var/lib/offload/uploads",
+}
 BROKERS = {"folder", "amqp", "amqps", "redis", "rediss", "sqs", "zookeeper", "memory"}
 
 
@@ -50,8 +55,8 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
     return Settings(
         instance_path=instance,
         database_url=_database_url(env.get("DATABASE_URL"), instance),
-        broker_url=_url("BROKER_URL", env.get("BROKER_URL") or f"folder://{instance}/broker", BROKERS),
-        storage_url=_url("STORAGE_URL", env.get("STORAGE_URL") or f"file://{instance}/uploads", {"file"}),
+        broker_url=_url("BROKER_URL", env.get("BROKER_URL") or f"folder://{quote(str(instance))}/broker", BROKERS),
+        storage_url=_storage_url(env.get("STORAGE_URL") or f"file://{quote(str(instance))}/uploads"),
         secret_key=env.get("SECRET_KEY") or _kept_secret(instance / "secret_key"),
         admin_password=env.get("ADMIN_PASSWORD", ""),
         lease_seconds=_number("LEASE_SECONDS", env, 30, least=2),
@@ -66,7 +71,8 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
 def _writable_folder(name: str) -> Path:
     folder = Path(name).resolve()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        # Closed to others: the database in it holds password hashes.
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as problem:
         raise BadSetting(
             f"INSTANCE_PATH {folder} cannot be created ({problem.strerror}). "
@@ -95,18 +101,44 @@ def _database_url(text: str | None, instance: Path) -> URL:
             f"DATABASE_URL begins with {url.drivername}://, which is not supported. Write sqlite:///file, "
             "postgresql://user@localhost:5432/offload or mariadb+pymysql://user@localhost:3306/offload."
         )
+    if url.get_backend_name() == "sqlite" and url.database and not Path(url.database).absolute().parent.is_dir():
+        raise BadSetting(
+            f"DATABASE_URL names a file in {Path(url.database).absolute().parent}, which is no folder. "
+            "Make the folder, or write e.g. sqlite:////var/lib/offload/offload.sqlite3."
+        )
     if url.drivername in ("mysql", "mariadb"):
         return url.set(drivername=f"{url.drivername}+pymysql")
     return url
 
 
 def _url(name: str, value: str, schemes: set[str]) -> str:
-    scheme = urlsplit(value).scheme
+    try:
+        parts = urlsplit(value)
+        scheme, _port = parts.scheme, parts.port
+    except ValueError as problem:
+        raise BadSetting(f"{name} cannot be read as a URL ({problem}). Write e.g. {_EXAMPLES[name]}.") from problem
     if scheme not in schemes:
         raise BadSetting(
             f"{name} begins with {scheme or value[:20]!r}, which is not supported. "
             f"It must begin with one of: {', '.join(f'{known}://' for known in sorted(schemes))}."
         )
+    return value
+
+
+def _storage_url(value: str) -> str:
+    parts = urlsplit(_url("STORAGE_URL", value, {"file"}))
+    folder = Path(unquote(parts.path))
+    if parts.netloc or parts.query or parts.fragment or not folder.is_absolute():
+        raise BadSetting(
+            f"STORAGE_URL {value} names no absolute folder. Write three slashes, e.g. {_EXAMPLES['STORAGE_URL']}."
+        )
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as problem:
+        raise BadSetting(
+            f"STORAGE_URL {value} cannot be made ({problem.strerror}). "
+            f"Name a folder you may write to, e.g. {_EXAMPLES['STORAGE_URL']}."
+        ) from problem
     return value
 
 
@@ -123,11 +155,14 @@ def _number(name: str, env: Mapping[str, str], default: float, least: float) -> 
 
 def _kept_secret(path: Path) -> str:
     """The key made on the first start; several processes may start at once, the first one's key wins."""
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path.read_text()
-    with os.fdopen(descriptor, "w") as file:
-        key = secrets.token_hex(32)
-        file.write(key)
-    return key
+    if not path.exists():
+        # Written whole, then linked: nobody reads a half-written key, and a second start does not replace the first's.
+        draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secrets.token_hex(32))
+        with suppress(FileExistsError):
+            os.link(draft, path)
+        draft.unlink()
+    if key := path.read_text().strip():
+        return key
+    raise BadSetting(f"The kept SECRET_KEY in {path} is empty. Delete that file, or set SECRET_KEY.")

@@ -4,6 +4,7 @@ A file that no request kept is deleted at the request's end; what a killed proce
 """
 
 import hashlib
+import os
 import time
 from pathlib import Path
 from typing import BinaryIO
@@ -32,12 +33,18 @@ class Storage:
 
     def sweep(self, is_known: "set[str]") -> int:
         """Delete old files that no row knows; answers how many."""
-        forgotten = time.time() - _FORGOTTEN_SECONDS
-        stale = [path for path in self.incoming.iterdir() if path.stat().st_mtime < forgotten]
-        stale += [p for p in self.kept.iterdir() if p.name not in is_known and p.stat().st_mtime < forgotten]
+        stale = [path for path in self.incoming.iterdir() if _is_forgotten(path)]
+        stale += [path for path in self.kept.iterdir() if path.name not in is_known and _is_forgotten(path)]
         for path in stale:
             path.unlink(missing_ok=True)
         return len(stale)
+
+
+def _is_forgotten(path: Path) -> bool:
+    try:
+        return path.stat().st_mtime < time.time() - _FORGOTTEN_SECONDS
+    except FileNotFoundError:
+        return False  # a request has just kept or discarded it
 
 
 class IncomingFile:
@@ -61,6 +68,8 @@ class IncomingFile:
     def keep(self, path: Path) -> None:
         """Put it in its final place; from here on it is the caller's."""
         self._file.flush()
+        # The row that is committed next must not outlive its bytes in a power cut.
+        os.fsync(self._file.fileno())
         self.path = self.path.rename(path)
 
     def discard(self) -> None:

@@ -21,15 +21,17 @@ from flaskapp.uploads.storage import Storage
 _STAGING = re.compile(r"t_([0-9a-f]{32})_(\d+)")
 
 
-@shared_task(name="uploads.load_table", bind=True)
+@shared_task(name="uploads.load_table", bind=True, internal=True)
 def load_table(self: Any, upload_id: str) -> dict[str, Any]:
     """Load the uploaded file into a table of this attempt's own; only the success points the upload to it.
 
     A million rows go in by short commits, so others write meanwhile. If we die half-way, the next attempt starts
     a table of its own and the sweep drops this one.
     """
-    if db.session.get(Upload, upload_id) is None:
-        raise Ignore(f"The upload {upload_id} is gone.")
+    upload = db.session.get(Upload, upload_id)
+    if upload is None or upload.job_id != self.request.id:
+        # Only the job that the upload asked for may touch its tables.
+        raise Ignore(f"The upload {upload_id} is gone, or another job loads it.")
     # Reading and loading take long: no transaction stays open meanwhile.
     db.session.rollback()
     path = _storage().path(upload_id)
@@ -60,16 +62,18 @@ def load_table(self: Any, upload_id: str) -> dict[str, Any]:
     return {"table": table_name, "rows": report.rows, "bad_rows": report.bad_rows, "columns": len(report.profile)}
 
 
-@shared_task(name="uploads.sweep")
+@shared_task(name="uploads.sweep", internal=True)
 def sweep() -> dict[str, int]:
     """Delete the tables of attempts that did not succeed and the files that no upload knows."""
-    rows = db.session.execute(sa.select(Upload.id, Upload.table_name, Upload.job_id)).all()
+    # In this order: what succeeds between two of these looks is still running in the second, or known in the third.
+    tables_there = sa.inspect(db.engine).get_table_names()
     running = set(db.session.execute(sa.select(Job.id, Job.attempt).where(Job.state == JobState.RUNNING)))
+    rows = db.session.execute(sa.select(Upload.id, Upload.table_name, Upload.job_id)).all()
     db.session.rollback()
     wanted = {row.table_name for row in rows}
     jobs = {row.id.replace("-", ""): row.job_id for row in rows}
     dropped = 0
-    for name in sa.inspect(db.engine).get_table_names():
+    for name in tables_there:
         if (staged := _STAGING.fullmatch(name)) is None or name in wanted:
             continue
         if (jobs.get(staged[1]), int(staged[2])) not in running:

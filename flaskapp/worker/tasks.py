@@ -10,7 +10,7 @@ from flaskapp.jobs import lifecycle
 _GROUP = 1000
 
 
-@shared_task(name="maintenance.prune")
+@shared_task(name="maintenance.prune", internal=True)
 def prune() -> int:
     """Delete finished jobs that were kept long enough; answers how many."""
     settings: Settings = current_app.config["SETTINGS"]

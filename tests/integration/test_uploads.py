@@ -693,3 +693,15 @@ def test_a_refused_file_does_not_use_up_its_key(site: Site):
     key = {"Idempotency-Key": "once"}
     assert send(script, b"", **key).status_code == 422
     assert send(script, **key).status_code == 202
+
+
+# --- whose table it is ------------------------------------------------------------------------------------
+
+
+def test_another_job_cannot_load_an_upload_again(site: Site):
+    upload = site.load(BAD_ROW)
+    kept = site.tables()
+    job_id = site.bench.submit("uploads.load_table", upload.id)
+    site.bench.run()
+    assert site.bench.result(job_id).state == "REVOKED"
+    assert site.tables() == kept

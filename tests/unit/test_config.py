@@ -127,3 +127,32 @@ def test_the_url_survives_the_round_trip(tmp_path: Path) -> None:
 
     assert url == make_url("postgresql://u:p%40ss@localhost/offload")
     assert url.password == "p@ss"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("BROKER_URL", "amqp://host:abc//"),
+        ("BROKER_URL", "http://["),
+        ("STORAGE_URL", "file://"),
+        ("STORAGE_URL", "file://uploads"),
+        ("STORAGE_URL", "file:///proc/offload"),
+        ("DATABASE_URL", "sqlite:////nonexistent/offload.sqlite3"),
+    ],
+)
+def test_an_address_that_leads_nowhere_is_said_at_start(tmp_path: Path, name: str, value: str) -> None:
+    with pytest.raises(BadSetting, match=name):
+        settings(tmp_path, **{name: value})
+
+
+def test_an_empty_kept_key_is_not_used(tmp_path: Path) -> None:
+    (tmp_path / "secret_key").touch()
+    with pytest.raises(BadSetting, match="SECRET_KEY"):
+        settings(tmp_path)
+
+
+def test_uploads_and_messages_stay_in_a_folder_with_odd_signs(tmp_path: Path) -> None:
+    from flaskapp.uploads.storage import Storage
+
+    folder = tmp_path / "a#b?c%41 d"
+    assert Storage(settings(folder).storage_url).kept.is_relative_to(folder)
