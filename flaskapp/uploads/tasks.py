@@ -62,7 +62,7 @@ def load_table(self: Any, upload_id: str) -> dict[str, Any]:
     return {"table": table_name, "rows": report.rows, "bad_rows": report.bad_rows, "columns": len(report.profile)}
 
 
-@shared_task(name="uploads.sweep", internal=True)
+@shared_task(name="uploads.sweep")
 def sweep() -> dict[str, int]:
     """Delete the tables of attempts that did not succeed and the files that no upload knows."""
     # In this order: what succeeds between two of these looks is still running in the second, or known in the third.
