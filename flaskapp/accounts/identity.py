@@ -33,5 +33,10 @@ class Identity:
     def sees_all(self) -> bool:
         return self.may(Role.OPERATOR)
 
+    @property
+    def visible_owner(self) -> str | None:
+        """The only owner whose jobs and uploads may be shown; None when all may be."""
+        return None if self.sees_all else self.name
+
     def may(self, role: str) -> bool:
         return self.role.includes(Role(role))

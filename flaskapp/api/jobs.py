@@ -32,7 +32,7 @@ def submit_job() -> Response:
         write_audit(db.session(), "job.submit", job_id, asked.task)
     else:
         nothing_changed()
-        wishes.check_may_see(job_id, _owner())
+        wishes.check_may_see(job_id, current_user.visible_owner)
     return _answer_job(job_id, 202 if is_new else 200)
 
 
@@ -58,7 +58,7 @@ def list_jobs() -> Response:
         task=parsing.query_text("task"),
         queue=parsing.query_text("queue", 64),
         text=parsing.query_text("q"),
-        owner=_owner(),
+        owner=current_user.visible_owner,
     )
     page = queries.jobs(db.session(), wanted, parsing.query_limit(), parsing.query_cursor())
     shapes = job_shapes(db.session(), page.jobs, wishes.celery_app().tasks)
@@ -98,15 +98,10 @@ def _why_not_again(job_id: str, state: str) -> str:
     return f"Job {job_id} is {state}: only failed and cancelled jobs can run again."
 
 
-def _owner() -> str | None:
-    """Whose jobs the caller may see; None means everybody's."""
-    return None if current_user.sees_all else current_user.name
-
-
 def _job(job_id: str) -> Job:
     if not parsing.is_job_id(job_id):
         raise NotFound
-    job = queries.job_by_id(db.session(), job_id, _owner())
+    job = queries.job_by_id(db.session(), job_id, current_user.visible_owner)
     if job is None:
         raise NotFound(f"There is no job {job_id} that you may see. It may have been pruned.")
     return job

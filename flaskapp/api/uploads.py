@@ -52,8 +52,7 @@ def upload_table() -> Response:
 
 @api.get("/uploads/<upload_id>")
 def show_upload(upload_id: str) -> Response:
-    owner = None if current_user.sees_all else current_user.name
-    upload = actions.upload_by_id(db.session(), upload_id, owner)
+    upload = actions.upload_by_id(db.session(), upload_id, current_user.visible_owner)
     if upload is None:
         raise NotFound
     return answer(_shape(upload))

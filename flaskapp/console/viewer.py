@@ -20,7 +20,8 @@ def need_account() -> ResponseReturnValue | None:
 
 def visible_owner() -> str | None:
     """The only owner whose jobs may be shown; None when all may be."""
-    return None if current_user.sees_all else current_user.name
+    owner: str | None = current_user.visible_owner
+    return owner
 
 
 def job_or_404(job_id: str) -> Job:

@@ -100,7 +100,7 @@ def _asked_by_script() -> bool:
 
 
 def _page(error: str = "", template: str = "uploads/index.html") -> str:
-    found = actions.newest(db.session(), _visible_owner())
+    found = actions.newest(db.session(), current_user.visible_owner)
     jobs = {job.id: job for job in queries.jobs_by_ids(db.session(), [item.job_id for item in found], None)}
     return render_template(
         template,
@@ -112,12 +112,8 @@ def _page(error: str = "", template: str = "uploads/index.html") -> str:
     )
 
 
-def _visible_owner() -> str | None:
-    return None if current_user.sees_all else current_user.name
-
-
 def _or_404(upload_id: str) -> Upload:
-    found = actions.upload_by_id(db.session(), upload_id, _visible_owner())
+    found = actions.upload_by_id(db.session(), upload_id, current_user.visible_owner)
     if found is None:
         abort(404, "There is no such upload, or it belongs to somebody else.")
     return found
