@@ -86,6 +86,22 @@ BREAKS = [
         "due = Job.state == JobState.QUEUED",
         f"{_I}/test_claiming.py::test_a_message_may_overtake_its_confirm[sqlite]",
     ),
+    Break(
+        "G3",
+        "a stalled database counts as silence of the workers",
+        "flaskapp/worker/maintenance.py",
+        "            passed = 0.0\n",
+        "            pass\n",
+        f"{_I}/test_leases.py::test_a_database_in_which_nobody_can_write_rescues_nobody[sqlite]",
+    ),
+    Break(
+        "G3",
+        "no dead lease is rescued",
+        "flaskapp/worker/maintenance.py",
+        "if silence >= self._lease_seconds]",
+        "if silence < 0]",
+        f"{_I}/test_leases.py::test_a_silent_workers_job_is_rescued_after_its_lease[sqlite]",
+    ),
     # --- G4: one success, and what a task writes commits with it ---
     Break(
         "G4",
