@@ -16,6 +16,7 @@ from flaskapp.errors import BadSchedule
 from flaskapp.jobs.clock import now
 from flaskapp.jobs.models import FINAL_STATES, Firing, Job, Schedule
 from flaskapp.jobs.outcomes import Wish
+from flaskapp.jobs.queries import live_workers
 from flaskapp.jobs.submitting import new_job_id, submit
 
 #: So many firings of each schedule are kept.
@@ -143,3 +144,39 @@ def prune_firings(session: Session, keep: int = KEPT_FIRINGS) -> int:
         old = delete(Firing).where(Firing.schedule == name, Firing.id < oldest_kept)
         pruned += session.execute(old.execution_options(synchronize_session=False)).rowcount  # type: ignore[attr-defined]
     return pruned
+
+
+# --- why did it not run? ----------------------------------------------------------------------------------
+
+
+def somebody_looks(session: Session) -> bool:
+    """True if a beat, or a worker that stands in for one, is alive."""
+    return bool(live_workers(session, within_seconds=15))
+
+
+def standing(schedule: Schedule, is_watched: bool) -> str | None:
+    """One sentence if it is not going to run; None if it is."""
+    if schedule.gone_at is not None:
+        return "Its entry is gone from beat_schedule.py: it does not run."
+    if schedule.problem is not None:
+        return schedule.problem
+    if schedule.paused_at is not None:
+        return f"Paused by {schedule.paused_by or 'somebody'}: it makes no jobs."
+    if not is_watched:
+        return "No beat and no worker is running: nobody looks whether it is due."
+    return None if schedule.next_due_at else "It has no further due time."
+
+
+def words(firing: Firing) -> str:
+    """What became of a due time, as a sentence."""
+    if firing.outcome == "fired":
+        return "Became a job."
+    if firing.outcome == "asked":
+        return f"Run by hand, {firing.reason}."
+    return f"Not run{_often(firing.times)}: {firing.reason}."
+
+
+def _often(times: int | None) -> str:
+    if times is None:
+        return " more than 1,000 times"
+    return f" {times:,} times" if times > 1 else ""
