@@ -15,7 +15,7 @@ from flaskapp.extensions import core_session
 from flaskapp.jobs import lifecycle
 from flaskapp.jobs.clock import seconds_from_now
 from flaskapp.jobs.models import Job, JobState, Worker
-from flaskapp.worker import schedules
+from flaskapp.worker.schedules import Schedules
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +34,7 @@ class Turn:
     def __init__(self, app: Any, engine: Engine) -> None:
         self._app = app
         self._engine = engine
+        self._schedules = Schedules(app)
         self._lease_seconds: float = app.settings.lease_seconds
         #: process id → (its beats, for how many seconds of our own clock they have not moved while we looked)
         self._seen: dict[str, tuple[int, float]] = {}
@@ -44,7 +45,7 @@ class Turn:
     def run(self) -> None:
         """One turn; raises DBAPIError when the database does not answer."""
         with core_session(self._engine) as session:
-            fired = schedules.fire_due(session, self._app)
+            fired = self._schedules.fire_due(session)
             rescued = self._rescue(session) + self._send_lost_again(session)
             if time.monotonic() - self._compacted_at > _COMPACT_EVERY:
                 folded = lifecycle.compact_tally(session)
