@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, and_, delete, exists, func, insert, or_, select
+from sqlalchemy import ColumnElement, and_, case, delete, exists, func, insert, or_, select
 from sqlalchemy.orm import Session
 
 from flaskapp.jobs.clock import now, seconds_from_now
@@ -81,8 +81,7 @@ def admit_to_start(session: Session, jobs: Sequence[Any]) -> Admission:
     if not rules:
         return Admission([job.id for job in jobs])
     moment = _moment(session, rules)
-    running = _taken(session, rules, Job.state == JobState.RUNNING)
-    admission = _admit(jobs, rules, _room(session, rules, running, {}, moment))
+    admission = _admit(jobs, rules, _room(session, rules, _count(session, rules, _is_running()), moment))
     admission.at = moment
     _count_starts(session, jobs, rules, admission)
     return admission
@@ -94,20 +93,20 @@ def admit_to_send(session: Session, jobs: Sequence[Any]) -> Admission:
     rules = _locked(session, wanted)
     if not rules:
         return Admission([job.id for job in jobs])
-    running = _taken(session, rules, Job.state == JobState.RUNNING)
-    under_way = _taken(session, rules, _is_under_way())
-    return _admit(jobs, rules, _room(session, rules, running, under_way, _moment(session, rules)))
+    counts = _count(session, rules, or_(_is_running(), _is_queued(), _is_being_sent()))
+    return _admit(jobs, rules, _room(session, rules, counts, _moment(session, rules)))
 
 
 def full(session: Session) -> set[Bound]:
     """Who is surely full: a look without locks, so that the relay need not touch the jobs that wait behind it."""
     found: set[Bound] = set()
-    for kind, (rows, name, column) in _KINDS.items():
-        if not session.execute(select(exists().where(_is_limited(rows)))).scalar():
+    any_of_kind = session.execute(select(*(exists().where(_is_limited(rows)) for rows, _, _ in _KINDS.values()))).one()
+    for is_any, (kind, (rows, name, column)) in zip(any_of_kind, _KINDS.items(), strict=True):
+        if not is_any:
             continue
         busy = (
             select(column.label("name"), func.count().label("jobs"))
-            .where(or_(Job.state == JobState.RUNNING, _is_queued()), column.is_not(None))
+            .where(or_(_is_running(), _is_queued()), column.is_not(None))
             .group_by(column)
             .subquery()
         )
@@ -183,46 +182,54 @@ def _admit(jobs: Iterable[Any], rules: dict[Bound, Rule], room: dict[Bound, int]
 # --- counting ---------------------------------------------------------------------------------------------
 
 
+def _is_running() -> ColumnElement[bool]:
+    return Job.state == JobState.RUNNING
+
+
 def _is_queued() -> ColumnElement[bool]:
     return and_(Job.state == JobState.QUEUED, Job.queued_at > seconds_from_now(-_ABOUT_TO_RUN_SECONDS))
 
 
-def _is_under_way() -> ColumnElement[bool]:
-    """At the broker, or in the hands of a relay that sends it just now."""
+def _is_being_sent() -> ColumnElement[bool]:
+    """In the hands of a relay."""
     reserved = and_(Job.sender.is_not(None), Job.sender != PARKED, Job.sending_until > now(), Job.run_at <= now())
-    return or_(_is_queued(), and_(Job.state == JobState.WAITING, reserved))
+    return and_(Job.state == JobState.WAITING, reserved)
 
 
-def _taken(session: Session, rules: Iterable[Bound], where: ColumnElement[bool]) -> dict[Bound, int]:
-    """How many jobs of each limit are in that state."""
-    counts: dict[Bound, int] = {}
+class Count(NamedTuple):
+    running: int = 0
+    #: Queued, or being sent: on its way to a worker, where it will need its place.
+    under_way: int = 0
+
+
+def _count(session: Session, rules: Iterable[Bound], where: ColumnElement[bool]) -> dict[Bound, Count]:
+    """How many jobs of each limit are there."""
+    running = func.sum(case((_is_running(), 1), else_=0))
+    counts: dict[Bound, Count] = {}
     for kind, (_, _, column) in _KINDS.items():
         names = [bound.name for bound in rules if bound.kind == kind]
         if not names:
             continue
-        query = select(column, func.count()).where(where).group_by(column)
+        query = select(column, running, func.count()).where(where).group_by(column)
         # A queue is not asked for by its name: its index holds the whole history, that of the states does not.
         query = query.where(column.in_(names)) if kind == "key" else query
-        counts |= {Bound(kind, name): count for name, count in session.execute(query) if name in names}
+        counts |= {Bound(kind, row[0]): Count(int(row[1]), row[2] - int(row[1])) for row in session.execute(query)}
     return counts
 
 
 def _room(
-    session: Session,
-    rules: dict[Bound, Rule],
-    running: dict[Bound, int],
-    under_way: dict[Bound, int],
-    moment: datetime | None,
+    session: Session, rules: dict[Bound, Rule], counts: dict[Bound, Count], moment: datetime | None
 ) -> dict[Bound, int]:
-    """How many more may go on; what is under way to a worker has its place already."""
+    """How many more may go on."""
     room = {}
     for bound, rule in rules.items():
+        count = counts.get(bound, Count())
         left = []
         if rule.max_running is not None:
-            left.append(rule.max_running - running.get(bound, 0))
+            left.append(rule.max_running - count.running)
         if rule.rate_count is not None and moment is not None:
             left.append(rule.rate_count - _starts(session, bound, rule, moment))
-        room[bound] = min(left) - under_way.get(bound, 0)
+        room[bound] = min(left) - count.under_way
     return room
 
 
