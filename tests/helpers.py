@@ -23,10 +23,9 @@ from flaskapp.diagnostics.models import Effect
 from flaskapp.extensions import Base, control_engine, db
 from flaskapp.jobs import queries
 from flaskapp.jobs.clock import now, seconds_from_now
-from flaskapp.jobs.models import Attempt, Firing, Job, Progress, Queue, Schedule, Tally, Worker
+from flaskapp.jobs.models import Attempt, Job
 
 ROOT = Path(__file__).parent.parent
-CORE_TABLES = (Attempt, Progress, Job, Tally, Worker, Queue, Schedule, Firing, Effect)
 
 Seen = TypeVar("Seen")
 
@@ -90,8 +89,14 @@ class Nudges:
 def empty(engine: Engine) -> None:
     """Forget everything that the job core knows."""
     with engine.begin() as connection:
-        for table in CORE_TABLES:
+        for table in _core_tables():
             connection.execute(delete(table))
+
+
+def _core_tables() -> list[type]:
+    """What flaskapp/jobs defines, and the effects."""
+    models = [mapper.class_ for mapper in Base.registry.mappers]
+    return [model for model in models if model.__module__.startswith("flaskapp.jobs.")] + [Effect]
 
 
 class Bench:

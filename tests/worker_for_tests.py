@@ -1,6 +1,7 @@
 """Celery's front door with the test tasks: `celery -A tests.worker_for_tests worker`.
 
-TEST_SCHEDULE_SECONDS adds a schedule of that rhythm, as a user of the project would.
+TEST_SCHEDULE_SECONDS adds a schedule of that rhythm, as a user of the project would. TEST_WITHOUT_REMOTE_CONTROL
+switches Celery's broadcasts off on every broker.
 """
 
 import os
@@ -14,3 +15,5 @@ if every := os.environ.get("TEST_SCHEDULE_SECONDS"):
         "schedule": float(every),
         "args": ("tick",),
     }
+if os.environ.get("TEST_WITHOUT_REMOTE_CONTROL"):
+    app.conf.worker_enable_remote_control = False

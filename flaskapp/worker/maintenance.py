@@ -1,4 +1,4 @@
-"""What must happen every second somewhere: due schedules become jobs, dead leases are rescued, the outbox runs.
+"""What must happen every second somewhere: due schedules become jobs, dead leases are rescued, overdue jobs expire.
 
 A turn is idempotent and any number of processes may take it at once. Beat takes one each second; a worker takes
 one when it sees that no beat does.
@@ -26,6 +26,8 @@ _COMPACT_EVERY = 60.0
 #: How long a job may stand queued before an idle worker.
 LOST_SECONDS = 60.0
 _LOST_EVERY = 5.0
+_EXPIRE_GROUP = 1000
+_EXPIRE_GROUPS = 10
 
 
 class Turn:
@@ -47,12 +49,13 @@ class Turn:
         with core_session(self._engine) as session:
             fired = self._schedules.fire_due(session)
             rescued = self._rescue(session) + self._send_lost_again(session)
+            expired = _expire(session)
             if time.monotonic() - self._compacted_at > _COMPACT_EVERY:
                 folded = lifecycle.compact_tally(session)
                 session.commit()
                 if folded < lifecycle.TALLY_GROUP:
                     self._compacted_at = time.monotonic()
-        if fired or rescued:
+        if fired or rescued or expired:
             self._app.relay.nudge()
 
     def _rescue(self, session: Session) -> list[str]:
@@ -106,3 +109,17 @@ class Turn:
             counted, silence = before.get(process_id, (None, 0.0))
             self._seen[process_id] = (count, silence + passed if counted == count else 0.0)
         return [process_id for process_id, (_, silence) in self._seen.items() if silence >= self._lease_seconds]
+
+
+def _expire(session: Session) -> int:
+    """Cancel what was not started in time, in short commits; the rest of a flood is left to the next turns."""
+    total = 0
+    for _ in range(_EXPIRE_GROUPS):
+        expired = lifecycle.expire_overdue(session, _EXPIRE_GROUP)
+        session.commit()
+        total += expired
+        if expired < _EXPIRE_GROUP:
+            break
+    if total:
+        logger.warning("%d job(s) were not started before their expiry time", total)
+    return total

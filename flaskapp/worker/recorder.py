@@ -105,6 +105,9 @@ class Recorder:
             else:
                 self._outcomes.append((request, outcome))
             self._changed.notify()
+        if outcome is None and request.claimed is not None and request.claimed.limited:
+            # Its child has committed the end: there is room for the next one.
+            self._nudge()
         self._fill()
 
     def holds(self) -> dict[str, Claimed]:
@@ -309,7 +312,7 @@ class Recorder:
                         outcome.claimed.job_id,
                         outcome.claimed.number,
                     )
-        if any(not isinstance(outcome, Succeeded) for _, outcome in outcomes):
+        if any(outcome.claimed.limited or not isinstance(outcome, Succeeded) for _, outcome in outcomes):
             self._nudge()
 
     # --- on the event loop (or, where a transport has none, in whichever thread calls) ---
