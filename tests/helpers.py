@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,6 +30,7 @@ ROOT = Path(__file__).parent.parent
 CORE_TABLES = (Attempt, Progress, Job, Tally, Worker, Queue, Schedule, Effect)
 
 Seen = TypeVar("Seen")
+_numbers = count()
 
 
 def wait_until(condition: Callable[[], Seen], seconds: float, describe: str) -> Seen:
@@ -99,6 +101,7 @@ class Bench:
 
     def __init__(self, app: Flask) -> None:
         self.app = app
+        self.folder: Path = app.config["SETTINGS"].instance_path
         self.celery = app.extensions["celery"]
         self.engine = control_engine(app.config["SETTINGS"].database_url)
 
@@ -190,7 +193,7 @@ def create_schema(engine: Engine) -> None:
 class Process:
     """A worker or a beat, in a session of its own."""
 
-    def __init__(self, words: list[str], environment: Mapping[str, str], log: Path) -> None:
+    def __init__(self, words: Iterable[str], environment: Mapping[str, str], log: Path) -> None:
         self.log = log
         with log.open("ab") as output:
             self.popen = subprocess.Popen(
@@ -211,11 +214,14 @@ class Process:
         return self.log.read_text(errors="replace")
 
 
-def start_worker(environment: Mapping[str, str], concurrency: int = 2, **more: str) -> Process:
-    """A real worker; returns once it consumes."""
-    number = len(list(Path(environment["INSTANCE_PATH"]).glob("worker-*.log")))
+def start_worker(
+    environment: Mapping[str, str], concurrency: int = 2, queues: Iterable[str] = (), **more: str
+) -> Process:
+    """A real worker, of all queues or of these; returns once it consumes."""
+    number = next(_numbers)
     log = Path(environment["INSTANCE_PATH"]) / f"worker-{number}.log"
     words = ["worker", "-c", str(concurrency), "-l", "info", "-n", f"w{number}"]
+    words += ["-Q", ",".join(queues)] if queues else []
     worker = Process(words, {**environment, **more}, log)
     _wait_for(worker, " ready.")
     return worker
@@ -223,8 +229,7 @@ def start_worker(environment: Mapping[str, str], concurrency: int = 2, **more: s
 
 def start_beat(environment: Mapping[str, str], **more: str) -> Process:
     """A real beat; returns once it ticks."""
-    number = len(list(Path(environment["INSTANCE_PATH"]).glob("beat-*.log")))
-    log = Path(environment["INSTANCE_PATH"]) / f"beat-{number}.log"
+    log = Path(environment["INSTANCE_PATH"]) / f"beat-{next(_numbers)}.log"
     beat = Process(["beat", "-l", "info"], {**environment, **more}, log)
     _wait_for(beat, "beat: Starting...")
     return beat
