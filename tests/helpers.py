@@ -7,6 +7,7 @@ Does not know any one test.
 import contextlib
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -158,6 +159,18 @@ class Bench:
     def change(self, job_id: str, **values: Any) -> None:
         with self.session() as session, session.begin():
             session.execute(update(Job).where(Job.id == job_id).values(**values))
+
+    def can_write(self) -> bool:
+        """Nobody holds SQLite's one lock at this moment; elsewhere always true."""
+        if self.engine.dialect.name != "sqlite":
+            return True
+        with contextlib.closing(sqlite3.connect(str(self.engine.url.database), timeout=1)) as connection:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                return False
+            connection.execute("ROLLBACK")
+        return True
 
     def account(self) -> queries.Account:
         with self.session() as session:

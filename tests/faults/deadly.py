@@ -62,13 +62,21 @@ PLACES: dict[str, Place] = {
     "settled, after COMMIT": after(RunningAttempt, "_commit_with", lambda attempt, outcome: _running()),
 }
 
+#: In a beat's turn.
+TICKS: dict[str, Place] = {
+    "a schedule fired, before COMMIT": after(
+        lifecycle, "submit", lambda session, wishes: [wish.schedule for wish in wishes if wish.schedule]
+    ),
+    "a lease rescued, before COMMIT": after(lifecycle, "rescue", lambda session, workers: list(workers)),
+}
+
 
 def arm(environment: Mapping[str, str]) -> None:
     """Make the place that DIE_AT names deadly: for the whole process group or, with DIE_ALONE, the process only."""
     if name := environment.get("DIE_AT"):
         # What the dead had reserved is free again soon, so that the test need not wait for it.
         outbox.SENDING_SECONDS = 5
-        place, proof, alone = PLACES[name], Path(environment["DIE_PROOF"]), bool(environment.get("DIE_ALONE"))
+        place, proof, alone = (PLACES | TICKS)[name], Path(environment["DIE_PROOF"]), bool(environment.get("DIE_ALONE"))
         setattr(place.owner, place.function, _deadly(place, lambda jobs: die(jobs, proof, alone)))
 
 

@@ -29,13 +29,14 @@ class Count:
 @dataclass
 class Ledger:
     counts: dict[tuple[str, str], Count] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def reckon(
         self, stack: Stack, fault: str, jobs: Iterable[str], effects: Iterable[str] = (), seconds: float = 60
     ) -> None:
         """Wait for the end of all jobs; then each of these has succeeded, and each effect is there once."""
         wanted, keys = list(jobs), list(effects)
-        late = until_calm(stack.bench, seconds)
+        late = until_calm(stack.bench, keys, seconds)
         states, seen = states_of(stack.bench, wanted), count_effects(stack.bench)
         lost = [job_id for job_id in wanted if states.get(job_id) != JobState.SUCCEEDED]
         lost += [key for key in keys if not seen[key]]
@@ -48,30 +49,35 @@ class Ledger:
         assert (lost, doubled) == ([], []), f"{late}\n{told}"
         assert stack.bench.account().drift == 0
 
+    def note(self, stack: Stack, fact: str) -> None:
+        """A figure that belongs below the table."""
+        self.notes.append(f"- {stack.name}: {fact}.")
+
     def table(self) -> str:
         """Faults × stacks, as Markdown."""
         lines = [f"| fault | {' | '.join(STACKS)} |", f"|---|{'---|' * len(STACKS)}"]
         for fault in dict.fromkeys(fault for fault, _ in self.counts):
             cells = [self._cell(self.counts.get((fault, stack))) for stack in STACKS]
             lines.append(f"| {fault} | {' | '.join(cells)} |")
-        return "\n".join(lines)
+        return "\n".join([*lines, "", *sorted(self.notes)])
 
     def _cell(self, count: Count | None) -> str:
         return f"{count.jobs} jobs: {count.lost} lost, {count.doubled} doubled" if count else "–"
 
 
-def until_calm(bench: Bench, seconds: float) -> str:
-    """Wait until no job is live; answers which still are, if any."""
+def until_calm(bench: Bench, effects: Sequence[str], seconds: float) -> str:
+    """Wait until no job but a schedule's is live and every effect is there; answers what is not, if anything."""
 
-    def live() -> int:
+    def is_calm() -> bool:
         with bench.session() as session:
-            return session.execute(select(func.count()).where(Job.state.in_(LIVE_STATES))).scalar_one()
+            live = select(func.count()).where(Job.state.in_(LIVE_STATES), Job.schedule.is_(None))
+            return session.execute(live).scalar_one() == 0 and count_effects(bench).keys() >= set(effects)
 
     try:
-        wait_until(lambda: live() == 0, seconds, "no job is live")
+        wait_until(is_calm, seconds, "all is calm")
     except AssertionError:
         late = [(job.id, job.task, job.queue, job.state, job.attempt) for job in bench.jobs() if not job.is_final]
-        return f"Still live after {seconds:g} s: {late[:20]}"
+        return f"Not calm after {seconds:g} s: {late[:20]}"
     return ""
 
 

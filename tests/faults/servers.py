@@ -1,4 +1,4 @@
-"""A web process of one installation, spoken to over HTTP with a token; ended by its pid."""
+"""Processes of one installation that may die at any moment: a web process, spoken to over HTTP, and a beat."""
 
 import http.client
 import json
@@ -14,7 +14,7 @@ from flaskapp.accounts import actions
 from flaskapp.accounts.models import Account
 from flaskapp.extensions import db
 from tests.acceptance.conftest import Stack
-from tests.helpers import ROOT, wait_until
+from tests.helpers import ROOT, Process, wait_until
 from tests.services import free_port
 
 
@@ -25,6 +25,13 @@ def make_token(stack: Stack) -> str:
         token = actions.create_token(db.session(), actions.existing_account(db.session(), "faults"), "faults")
         db.session.commit()
     return token
+
+
+def launch_beat(stack: Stack, name: str, **more: str) -> Process:
+    """Nobody waits until it ticks: it may be gone before."""
+    beat = Process(["beat", "-l", "info"], {**stack.environment, **more}, stack.bench.folder / f"{name}.log")
+    stack.processes.append(beat)
+    return beat
 
 
 class Web:

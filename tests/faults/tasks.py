@@ -1,5 +1,9 @@
 """Tasks that leave a trace of every kind, so that a lost and a doubled effect both show."""
 
+import ctypes
+import os
+import time
+from pathlib import Path
 from typing import Any
 
 from celery import shared_task
@@ -43,6 +47,32 @@ def body(self: Any, results: list[int], key: str) -> int:
 def nothing(value: int) -> int:
     """Writes nothing, so its success is left to the worker's parent."""
     return value
+
+
+@shared_task(name="faults.hold_interpreter", bind=True)
+def hold_interpreter(self: Any, key: str, seconds: int) -> None:
+    """One C call that never lets go of the interpreter: no other thread of this process runs meanwhile."""
+    left = seconds
+    while left > 0:
+        # PyDLL, unlike CDLL, keeps the GIL. A signal ends a sleep early, and the answer is what is left.
+        left = ctypes.PyDLL(None).sleep(left)
+    by_core(self, key)
+
+
+@shared_task(name="faults.tell_pid", bind=True)
+def tell_pid(self: Any, key: str, file: str) -> None:
+    """The first attempt says which process it is in, and waits to be killed."""
+    if self.attempt_number == 1:
+        Path(file).write_text(str(os.getpid()))
+        time.sleep(60)
+    by_core(self, key)
+
+
+@shared_task(name="faults.slow", bind=True)
+def slow(self: Any, key: str, seconds: float) -> None:
+    """Sleeps before it writes, so that no write lock is held meanwhile."""
+    time.sleep(seconds)
+    by_core(self, key)
 
 
 def effects_of_everything(key: str) -> list[str]:

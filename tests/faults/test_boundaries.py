@@ -17,9 +17,9 @@ from celery import chord
 from tests.acceptance.conftest import STACKS, Stack, make_stack
 from tests.faults.deadly import PLACES
 from tests.faults.ledger import Ledger
-from tests.faults.servers import Web, make_token
+from tests.faults.servers import Web, launch_beat, make_token
 from tests.faults.tasks import body, effects_of_chord, effects_of_everything, everything, nothing
-from tests.helpers import Nudges, Process, make_current, wait_until
+from tests.helpers import Nudges, make_current, wait_until
 
 SENDERS = ("sent", "confirmed")
 WORKERS = [place for place in PLACES if place not in ("after commit", *SENDERS)]
@@ -71,10 +71,7 @@ class Death:
 def die_sending(death: Death) -> None:
     """A beat is killed between the broker and the table."""
     death.submit()
-    log = death.stack.bench.folder / f"{death.place}.log"
-    beat = Process(["beat"], {**death.stack.environment, **death.environment}, log)
-    death.stack.processes.append(beat)
-    beat.popen.wait(60)
+    launch_beat(death.stack, death.place, **death.environment).popen.wait(60)
 
 
 def die_committed(death: Death) -> None:
