@@ -7,6 +7,8 @@ def init_app(app: Flask) -> None:
     """Hang every command group on the application."""
     from flaskapp.accounts.commands import users
     from flaskapp.api.commands import jobs
+    from flaskapp.drill.commands import verify
 
     app.cli.add_command(users)
     app.cli.add_command(jobs)
+    jobs.add_command(verify)

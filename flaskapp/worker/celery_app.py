@@ -32,6 +32,7 @@ class Offload(Celery):
     """A Celery application whose tasks become rows of the job table."""
 
     task_cls = "flaskapp.worker.job_task:JobTask"
+    amqp_cls = "flaskapp.worker.queues:JobAMQP"
     flask_app: Flask
     settings: Settings
     relay: Relay
