@@ -33,6 +33,8 @@ from flaskapp.jobs.retry import MOST_CRASHES
 #: Fewer live jobs than this, and the next kill might find nothing running.
 _FEW = 12
 _LOOK_EVERY = 0.05
+#: How long at most a worker goes on once it runs a job.
+_LONGEST_LIFE = 1.0
 #: A job whose backoff is longer than this is not claimed before the next kill is done.
 _REST_SECONDS = 2.0
 #: A worker that ends by itself so often without having run a job will not get better.
@@ -131,6 +133,10 @@ class Drill:
     # --- before and after ---
 
     def _prepare(self) -> int:
+        if self.broker_url.startswith("memory:"):
+            raise CannotRun(
+                "A broker in memory:// lives in one process; the drill needs one that its worker reaches too."
+            )
         try:
             with core_session(self._engine) as session:
                 self._beat_runs = bool(queries.live_workers(session, _BEAT_SECONDS, kind="beat"))
@@ -175,7 +181,7 @@ class Drill:
     def _kill_once(self) -> None:
         if not self._until(lambda: self._is_ripe(self.look)):
             return
-        time.sleep(random.uniform(0, 0.3))  # noqa: S311 -- any moment will do
+        time.sleep(random.uniform(0, _LONGEST_LIFE))  # noqa: S311 -- any moment will do
         if not self._is_ripe(self._ask(self._see)):
             return
         self._victim.kill()
@@ -211,8 +217,8 @@ class Drill:
         while not self._is_late():
             self._keep_alive()
             self.look = self._ask(self._see)
-            if self.look.live < _FEW and not self.look.at_the_edge and self.useful_kills < self.plan.kills:
-                self.work.submit(self._wave())
+            if missing := self._missing():
+                self.work.submit(missing)
             elif condition():
                 return True
             # Retries and rescued jobs become due: send them, also where no beat runs.
@@ -221,9 +227,12 @@ class Drill:
             time.sleep(_LOOK_EVERY)
         return False
 
-    def _wave(self) -> int:
-        """As many as come upon one kill, or what is left; more if the kills were unlucky."""
-        return max(_FEW, min(self.plan.jobs // (self.plan.kills + 1), self.plan.jobs - self.work.jobs))
+    def _missing(self) -> int:
+        """How many jobs the next kill wants: its share of all, and more if there are too few that it could hit."""
+        if self.useful_kills >= self.plan.kills or self.look.at_the_edge:
+            return 0
+        share = self.plan.jobs * (self.useful_kills + 1) // (self.plan.kills + 1)
+        return max(share - self.work.jobs, _FEW if self.look.live < _FEW else 0)
 
     def _keep_alive(self) -> None:
         if self._victim.lives:
