@@ -149,9 +149,12 @@ class Offload(Celery):
             "args": wish.args,
             "kwargs": wish.kwargs,
             "options": wish.options,
-            "queue": wish.queue,
             "retries": wish.retries,
         }
+        running = self.current_worker_task
+        if options.get("queue") or running is None or running.name != name:
+            # Else a retry, which stays where its caller put it: Celery names its exchange and key, not its queue.
+            changes["queue"] = wish.queue
         if wish.expires_at is not None:
             changes["expires_at"] = wish.expires_at
         # A retry keeps its caller's priority and key unless it names others; another task brings its own key.

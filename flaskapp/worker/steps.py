@@ -59,7 +59,7 @@ class JobCore(bootsteps.StartStopStep):
 
     def register_with_event_loop(self, worker: Any, hub: Any) -> None:
         """Notice at once that a child was killed: Celery looks only every 5 s whether its last word still comes."""
-        pool = getattr(worker.pool, "_pool", None)
+        pool: Any = getattr(worker.pool, "_pool", None)
         if hasattr(pool, "maintain_pool"):
             if self._look is not None:
                 # Called again for each broker connection.

@@ -4,7 +4,6 @@ import os
 import signal
 from pathlib import Path
 
-import pytest
 from sqlalchemy import select
 
 from flaskapp.jobs import queries
