@@ -23,10 +23,10 @@ from flaskapp.diagnostics.models import Effect
 from flaskapp.extensions import Base, control_engine, db
 from flaskapp.jobs import queries
 from flaskapp.jobs.clock import now, seconds_from_now
-from flaskapp.jobs.models import Attempt, Job, Progress, Queue, Schedule, Tally, Worker
+from flaskapp.jobs.models import Attempt, Job, Probe, Progress, Queue, Schedule, Tally, Worker
 
 ROOT = Path(__file__).parent.parent
-CORE_TABLES = (Attempt, Progress, Job, Tally, Worker, Queue, Schedule, Effect)
+CORE_TABLES = (Attempt, Progress, Job, Tally, Worker, Queue, Probe, Schedule, Effect)
 
 Seen = TypeVar("Seen")
 
@@ -60,7 +60,7 @@ def make_app(database_url: str, broker_url: str, folder: Path, **settings: objec
     """The application with its tables, as this process's current one; its jobs leave only when a test says so."""
     app = create_app(config.from_environment(environment(database_url, broker_url, folder, **settings)))
     celery = app.extensions["celery"]
-    celery.relay = Nudges()
+    celery.relay, celery.prober = Nudges(), Nudges()
     make_current(app)
     celery.loader.import_default_modules()
     with app.app_context():
@@ -75,7 +75,7 @@ def make_current(app: Flask) -> None:
 
 
 class Nudges:
-    """Stands for the relay: counts the nudges and sends nothing."""
+    """Stands for the relay or the prober: counts the nudges and sends nothing."""
 
     def __init__(self) -> None:
         self.count = 0

@@ -24,7 +24,7 @@ from sqlalchemy.orm import Session
 
 from flaskapp.jobs.changes import archive, change, error_columns, finish, held, remember, wait
 from flaskapp.jobs.clock import now, seconds_from_now
-from flaskapp.jobs.models import Job, JobState, Queue
+from flaskapp.jobs.models import Job, JobState
 from flaskapp.jobs.outcomes import (
     Claimed,
     Crashed,
@@ -45,6 +45,7 @@ from flaskapp.jobs.submitting import PARKED as PARKED
 from flaskapp.jobs.submitting import new_job_id as new_job_id
 from flaskapp.jobs.submitting import submit as submit
 from flaskapp.jobs.submitting import submit_failed as submit_failed
+from flaskapp.jobs.window import Window
 
 # A plain table for what runs most: the ORM's way of the same statement costs twice as much.
 _TABLE = cast(Table, Job.__table__)
@@ -54,21 +55,27 @@ LIVE_STATES = (JobState.WAITING, JobState.QUEUED, JobState.RUNNING)
 # --- waiting ─▶ queued ------------------------------------------------------------------------------------
 
 
-def take_to_send(session: Session, sender: str, limit: int, seconds: float) -> list[Job]:
+def take_to_send(session: Session, sender: str, limit: int, seconds: float, window: Window | None = None) -> list[Job]:
     """Reserve up to `limit` due waiting jobs for `sender` for `seconds`, highest priority first, then oldest.
 
-    They stay waiting: if the sender dies, the reservation runs out and another sends them again.
+    No more of a queue than its window has room for. They stay waiting: if the sender dies, the reservation runs out
+    and another sends them again.
     """
+    window = window or Window()
     unreserved = or_(Job.sending_until.is_(None), Job.sending_until < now())
-    paused = select(Queue.name).where(Queue.paused_at.is_not(None))
-    due = (
-        select(Job.id)
-        .where(Job.state == JobState.WAITING, Job.run_at <= now(), unreserved, Job.queue.not_in(paused))
-        .order_by(Job.priority.desc(), Job.run_at, Job.id)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
-    ids = list(session.execute(due).scalars())
+    ids: list[str] = []
+    for line in window.lines_with_room(session):
+        due = (
+            select(Job.id)
+            .where(Job.state == JobState.WAITING, Job.queue == line.queue, Job.priority == line.priority)
+            .where(Job.run_at <= now(), unreserved)
+            .order_by(Job.run_at, Job.id)
+            .limit(min(limit - len(ids), window.room(line.queue)))
+            .with_for_update(skip_locked=True)
+        )
+        taken = list(session.execute(due).scalars())
+        window.take(line.queue, len(taken))
+        ids += taken
     if not ids:
         return []
     session.execute(
@@ -104,14 +111,12 @@ def release_unsent(session: Session, sender: str, job_ids: Sequence[str], second
     )
 
 
-def requeue_lost(session: Session, job_ids: Sequence[str]) -> int:
-    """Their messages are gone: queued ─▶ waiting, so that they are sent again."""
-    return change(
-        session,
-        and_(Job.id.in_(job_ids), Job.state == JobState.QUEUED),
-        state=JobState.WAITING,
-        queued_at=null(),
-    )
+def requeue_lost(session: Session, job_ids: Sequence[str], sent_before: datetime | None = None) -> int:
+    """Their messages, confirmed before that moment, are gone: queued ─▶ waiting, so that they are sent again."""
+    lost = and_(Job.id.in_(job_ids), Job.state == JobState.QUEUED)
+    if sent_before is not None:
+        lost = and_(lost, Job.queued_at < sent_before)
+    return change(session, lost, state=JobState.WAITING, queued_at=null(), losses=Job.losses + 1)
 
 
 def hold(session: Session, hint: Hint, seconds: float) -> bool:
@@ -164,6 +169,7 @@ def claim(session: Session, hints: Iterable[Hint], worker: str) -> dict[str, Cla
             started_at=now(),
             sender=null(),
             sending_until=null(),
+            losses=0,
         )
     numbers = {row.id: row.attempt for row in again} | {row.id: row.attempt + 1 for row in fresh}
     return {

@@ -1,4 +1,4 @@
-"""What must happen every second somewhere: due schedules become jobs, dead leases are rescued, the outbox runs.
+"""What must happen every second somewhere: due schedules become jobs, dead leases are rescued, lost messages sought.
 
 A turn is idempotent and any number of processes may take it at once. Beat takes one each second; a worker takes
 one when it sees that no beat does.
@@ -13,7 +13,6 @@ from sqlalchemy.orm import Session
 
 from flaskapp.extensions import core_session
 from flaskapp.jobs import lifecycle
-from flaskapp.jobs.clock import seconds_from_now
 from flaskapp.jobs.models import Job, JobState, Worker
 from flaskapp.worker import schedules
 
@@ -22,9 +21,6 @@ logger = logging.getLogger(__name__)
 #: A watcher that did not look for so long knows nothing about who lived meanwhile.
 _BLINK_SECONDS = 5.0
 _COMPACT_EVERY = 60.0
-#: How long a job may stand queued before an idle worker.
-LOST_SECONDS = 60.0
-_LOST_EVERY = 5.0
 
 
 class Turn:
@@ -38,13 +34,12 @@ class Turn:
         self._seen: dict[str, tuple[int, float]] = {}
         self._looked_at = 0.0
         self._compacted_at = 0.0
-        self._looked_for_lost_at = 0.0
 
     def run(self) -> None:
         """One turn; raises DBAPIError when the database does not answer."""
         with core_session(self._engine) as session:
             fired = schedules.fire_due(session, self._app)
-            rescued = self._rescue(session) + self._send_lost_again(session)
+            rescued = self._rescue(session)
             if time.monotonic() - self._compacted_at > _COMPACT_EVERY:
                 folded = lifecycle.compact_tally(session)
                 session.commit()
@@ -52,6 +47,7 @@ class Turn:
                     self._compacted_at = time.monotonic()
         if fired or rescued:
             self._app.relay.nudge()
+        self._app.prober.nudge()
 
     def _rescue(self, session: Session) -> list[str]:
         silent = self._silent(session)
@@ -66,26 +62,6 @@ class Turn:
         if rescued:
             logger.warning("Rescued %d job(s) of %s", len(rescued), ", ".join(silent))
         return rescued
-
-    def _send_lost_again(self, session: Session) -> list[str]:
-        """Queued for a minute although a worker of its queue holds nothing: the message is gone, or stuck elsewhere.
-
-        A duplicate is harmless: only the newest sending of a job can claim it.
-        """
-        if time.monotonic() - self._looked_for_lost_at < _LOST_EVERY:
-            return []
-        self._looked_for_lost_at = time.monotonic()
-        workers = session.execute(select(Worker.queues).where(Worker.kind == "worker", Worker.holds == "{}")).scalars()
-        idle = {queue for queues in workers for queue in queues.split(",")}
-        overdue = select(Job.id).where(
-            Job.state == JobState.QUEUED, Job.queue.in_(idle), Job.queued_at < seconds_from_now(-LOST_SECONDS)
-        )
-        lost = list(session.scalars(overdue.order_by(Job.queued_at).limit(1000)))
-        lifecycle.requeue_lost(session, lost)
-        session.commit()
-        if lost:
-            logger.warning("Sending %d job(s) again whose messages did not reach an idle worker", len(lost))
-        return lost
 
     def _silent(self, session: Session) -> list[str]:
         """Processes whose beats have not moved for a whole lease while we were watching: no clocks are compared."""
