@@ -12,7 +12,7 @@ from sqlalchemy import Engine, delete, select
 from sqlalchemy.orm import Session
 
 from flaskapp.extensions import core_session
-from flaskapp.jobs import lifecycle
+from flaskapp.jobs import lifecycle, unknown
 from flaskapp.jobs.clock import seconds_from_now
 from flaskapp.jobs.models import Job, JobState, Worker
 from flaskapp.worker import schedules
@@ -25,6 +25,7 @@ _COMPACT_EVERY = 60.0
 #: How long a job may stand queued before an idle worker.
 LOST_SECONDS = 60.0
 _LOST_EVERY = 5.0
+_HELD_EVERY = 30.0
 
 
 class Turn:
@@ -39,12 +40,14 @@ class Turn:
         self._looked_at = 0.0
         self._compacted_at = 0.0
         self._looked_for_lost_at = 0.0
+        self._looked_at_held_at = 0.0
 
     def run(self) -> None:
         """One turn; raises DBAPIError when the database does not answer."""
         with core_session(self._engine) as session:
             fired = schedules.fire_due(session, self._app)
             rescued = self._rescue(session) + self._send_lost_again(session)
+            self._look_at_held(session)
             if time.monotonic() - self._compacted_at > _COMPACT_EVERY:
                 folded = lifecycle.compact_tally(session)
                 session.commit()
@@ -86,6 +89,17 @@ class Turn:
         if lost:
             logger.warning("Sending %d job(s) again whose messages did not reach an idle worker", len(lost))
         return lost
+
+    def _look_at_held(self, session: Session) -> None:
+        """Jobs whose task nobody knew: a worker that does releases them itself; this is for one that was too quick."""
+        if time.monotonic() - self._looked_at_held_at < _HELD_EVERY:
+            return
+        self._looked_at_held_at = time.monotonic()
+        lifecycle.expire(session, unknown.late_held(session))
+        released = unknown.release_known(session, unknown.live_knowledge(session))
+        session.commit()
+        if released:
+            logger.info("Released %d job(s) whose task a running worker knows", released)
 
     def _silent(self, session: Session) -> list[str]:
         """Processes whose beats have not moved for a whole lease while we were watching: no clocks are compared."""

@@ -17,9 +17,11 @@ from celery.worker.state import task_reserved
 from sqlalchemy import Engine
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.orm import Session
 
 from flaskapp.extensions import core_session
-from flaskapp.jobs import lifecycle
+from flaskapp.jobs import letters, lifecycle, unknown
+from flaskapp.jobs.letters import Letter
 from flaskapp.jobs.outcomes import Claimed, Error, Failed, Hint, Outcome, Stopped, Succeeded
 from flaskapp.worker.request import JobRequest
 
@@ -31,9 +33,8 @@ GROUP = 100
 _AHEAD_SECONDS = 0.1
 #: A claimed job that found no free slot for so long goes back for another worker.
 _PATIENCE_SECONDS = 1.0
-#: How long a job rests whose task no worker of this code knows.
-_UNKNOWN_SECONDS = 30.0
 _UNWRITABLE = "NotRecordable"
+Aside = tuple[Callable[[Session], Any], Callable[[], None]]
 
 
 class Recorder:
@@ -47,8 +48,8 @@ class Recorder:
         self._offers: deque[JobRequest] = deque()
         #: Messages of a newer sending than the attempt that we still hold: looked at once that is recorded.
         self._early: list[JobRequest] = []
-        #: Messages for tasks that nobody here knows, and how to acknowledge them.
-        self._unknown: deque[tuple[Hint, Callable[[], None]]] = deque()
+        #: Messages that are no claims: what to write for each, and how to answer the broker once that is committed.
+        self._asides: deque[Aside] = deque()
         #: Claimed and acknowledged, waiting for a free slot: (request, since).
         self._ready: deque[tuple[JobRequest, float]] = deque()
         self._outcomes: deque[tuple[JobRequest, Outcome]] = deque()
@@ -74,7 +75,7 @@ class Recorder:
             self._consumer = consumer
             self._offers.clear()
             self._early.clear()
-            self._unknown.clear()
+            self._asides.clear()
 
     def offer(self, request: JobRequest) -> None:
         """A message arrived."""
@@ -84,8 +85,15 @@ class Recorder:
 
     def turn_away(self, hint: Hint, acknowledge: Callable[[], None]) -> None:
         """A message of ours arrived whose task this worker does not know: its job waits for one that does."""
+        self._put_aside(lambda session: unknown.hold_unknown(session, [hint]), acknowledge)
+
+    def bury(self, letter: Letter, reject: Callable[[], None]) -> None:
+        """A message can be no job, and its broker keeps no dead letters: it is written down, then rejected."""
+        self._put_aside(lambda session: letters.record(session, letter), reject)
+
+    def _put_aside(self, write: Callable[[Session], Any], answer: Callable[[], None]) -> None:
         with self._changed:
-            self._unknown.append((hint, acknowledge))
+            self._asides.append((write, answer))
             self._changed.notify()
 
     def ended(self, request: JobRequest, outcome: Outcome | None, seconds: float | None) -> None:
@@ -154,7 +162,7 @@ class Recorder:
         while True:
             offers, outcomes = self._next_group()
             try:
-                self._hold_unknown()
+                self._write_asides()
                 if offers or outcomes:
                     self._record(offers, outcomes)
                 elif self._finishing:
@@ -192,7 +200,7 @@ class Recorder:
                 return
             for request in offers:
                 logger.exception("job=%s cannot be claimed: its message is a dead letter", request.id)
-                self._on_loop(request.reject)
+                self._on_loop(self._consumer.bury, request.message, letters.REJECTED, f"No claim: {trouble}")
             for request, outcome in outcomes:
                 logger.exception("job=%s how it ended cannot be written", request.id)
                 with self._changed:
@@ -202,26 +210,43 @@ class Recorder:
                     else:
                         self._outcomes.append((request, Failed(outcome.claimed, Error(_UNWRITABLE, str(trouble)))))
 
-    def _hold_unknown(self) -> None:
-        """Put back jobs whose task nobody here knows; a worker of newer code may."""
+    def _write_asides(self) -> None:
+        """Write what is no claim, then answer the broker: if we die in between the message comes again."""
         with self._changed:
-            unknown = [] if self._stopping else list(self._unknown)
-        if not unknown:
+            asides = [] if self._stopping else list(self._asides)[:GROUP]
+        if not asides:
             return
-        with core_session(self._engine) as session, session.begin():
-            for hint, _ in unknown:
-                lifecycle.hold(session, hint, _UNKNOWN_SECONDS)
+        try:
+            self._write_these(asides)
+        except Exception as trouble:
+            if _is_outage(trouble):
+                raise
+            for aside in asides:
+                self._write_alone(aside)
         with self._changed:
-            for entry in unknown:
-                if entry in self._unknown:
-                    self._unknown.remove(entry)
-        for _, acknowledge in unknown:
-            self._on_loop(acknowledge)
+            for aside in asides:
+                if aside in self._asides:
+                    self._asides.remove(aside)
+        for _, answer in asides:
+            self._on_loop(answer)
+
+    def _write_these(self, asides: Sequence[Aside]) -> None:
+        with core_session(self._engine) as session, session.begin():
+            for write, _ in asides:
+                write(session)
+
+    def _write_alone(self, aside: Aside) -> None:
+        try:
+            self._write_these([aside])
+        except Exception as trouble:
+            if _is_outage(trouble):
+                raise
+            logger.exception("A message that is no job cannot be written down; it is given up")
 
     def _next_group(self) -> tuple[list[JobRequest], list[tuple[JobRequest, Outcome]]]:
         with self._changed:
             self._offer_early_again()
-            idle = not self._outcomes and not (self._offers and self._room() > 0) and not self._unknown
+            idle = not self._outcomes and not (self._offers and self._room() > 0) and not self._asides
             if idle and not self._finishing:
                 self._changed.wait(_PATIENCE_SECONDS / 2)
                 self._offer_early_again()
@@ -262,8 +287,8 @@ class Recorder:
             settled = lifecycle.settle(session, [outcome for _, outcome in outcomes])
             claims = lifecycle.claim(session, [request.hint for request in first.values()], self.worker_id)
             refused = first.keys() - claims.keys()
-            unknown = refused - lifecycle.known(session, refused) if refused else set()
-            foreign = [first[job_id] for job_id in unknown if first[job_id].hint.send is None]
+            rowless = refused - lifecycle.known(session, refused) if refused else set()
+            foreign = [first[job_id] for job_id in rowless if first[job_id].hint.send is None]
             if foreign:
                 lifecycle.submit(session, [request.wish for request in foreign])
                 claims |= lifecycle.claim(session, [request.hint for request in foreign], self.worker_id)
@@ -275,7 +300,7 @@ class Recorder:
             self._held |= {str(request.id): request for request in taken if request.claimed is not None}
             self._early += early
         # Ours, but its job is gone (pruned): a dead letter, never run.
-        buried = [first[job_id] for job_id in unknown if first[job_id].hint.send is not None]
+        buried = [first[job_id] for job_id in rowless if first[job_id].hint.send is not None]
         answered = [request for request in offers if request not in early]
         if answered:
             self._on_loop(self._take_over, answered, buried)
@@ -310,7 +335,7 @@ class Recorder:
         """Answer the broker for every offer; what was claimed goes on to the pool."""
         for request in offers:
             if request in buried:
-                request.reject(requeue=False)
+                self._consumer.bury(request.message, letters.NO_JOB)
             else:
                 request.acknowledge()
         with self._changed:
