@@ -1,12 +1,20 @@
 """Celery's front door with the test tasks: `celery -A tests.worker_for_tests worker`.
 
-TEST_SCHEDULE_SECONDS adds a schedule of that rhythm, as a user of the project would.
+TEST_SCHEDULE_SECONDS adds a schedule of that rhythm, as a user of the project would. With TEST_NEWER it is the
+worker of a newer version: it knows one more task.
 """
 
 import os
 
 import tests.tasks_for_tests  # noqa: F401 -- importing registers them
 from celery_worker import app
+
+if os.environ.get("TEST_NEWER"):
+
+    @app.task(name="tests.of_a_newer_version")
+    def newer(value: object) -> object:
+        return value
+
 
 if every := os.environ.get("TEST_SCHEDULE_SECONDS"):
     app.conf.beat_schedule["every-moment"] = {
