@@ -24,7 +24,7 @@ from flaskapp.extensions import db
 from flaskapp.jobs import lifecycle
 from flaskapp.jobs.models import QUEUES
 from flaskapp.jobs.outcomes import RetryLater, Wish
-from flaskapp.worker import limits
+from flaskapp.worker import limits, prefetch
 from flaskapp.worker.attempt import RunningAttempt, current_attempt
 from flaskapp.worker.steps import Attach, JobCore
 
@@ -204,7 +204,7 @@ def make_celery(app: Flask) -> Offload:
         accept_content=["json"],
         # The recorder acknowledges, once the claim is committed.
         task_acks_late=True,
-        worker_prefetch_multiplier=4,
+        worker_prefetch_multiplier=prefetch.FEW,
         # The recorder counts the slots. The pool's own lock would block it, and what the pool has to tell it.
         worker_pool_putlocks=False,
         worker_consumer="flaskapp.worker.consumer:JobConsumer",

@@ -23,16 +23,19 @@ from flaskapp.extensions import core_session
 from flaskapp.jobs import letters, lifecycle, unknown
 from flaskapp.jobs.letters import Letter
 from flaskapp.jobs.outcomes import Claimed, Error, Failed, Hint, Outcome, Stopped, Succeeded
+from flaskapp.worker.prefetch import Prefetch
 from flaskapp.worker.request import JobRequest
 
 logger = logging.getLogger(__name__)
 
 #: How many outcomes or claims one transaction takes.
-GROUP = 100
+GROUP = 200
 #: While jobs are short, claim ahead as many as the pool works off in about this time.
 _AHEAD_SECONDS = 0.1
 #: A claimed job that found no free slot for so long goes back for another worker.
 _PATIENCE_SECONDS = 1.0
+#: While the pool has work, a group gathers for so long: larger groups cost less each.
+_GATHER_SECONDS = 0.03
 _UNWRITABLE = "NotRecordable"
 Aside = tuple[Callable[[Session], Any], Callable[[], None]]
 
@@ -57,6 +60,7 @@ class Recorder:
         self._held: dict[str, JobRequest] = {}
         self._busy = 0
         self._usual_seconds: float | None = None
+        self._prefetch = Prefetch(concurrency)
         self._killed: dict[int, float] = {}
         self._stopping = False
         self._finishing = False
@@ -76,6 +80,7 @@ class Recorder:
             self._offers.clear()
             self._early.clear()
             self._asides.clear()
+            self._prefetch.reset()
 
     def offer(self, request: JobRequest) -> None:
         """A message arrived."""
@@ -103,6 +108,8 @@ class Recorder:
             if seconds is not None:
                 usual = seconds if self._usual_seconds is None else self._usual_seconds
                 self._usual_seconds = 0.9 * usual + 0.1 * seconds
+                if self._prefetch.follow(self._usual_seconds):
+                    self._on_loop(self._prefetch.change, self._consumer)
             if outcome is None:
                 self._release(request)
             else:
@@ -168,6 +175,8 @@ class Recorder:
                 elif self._finishing:
                     return
                 pause = 0.5
+                if self._is_fed():
+                    time.sleep(_GATHER_SECONDS)
             except Exception as trouble:
                 # Whatever it is, this thread must live: without it the worker claims and records nothing.
                 if not _is_outage(trouble):
@@ -251,9 +260,22 @@ class Recorder:
                 self._changed.wait(_PATIENCE_SECONDS / 2)
                 self._offer_early_again()
             self._put_back_ready(_PATIENCE_SECONDS)
+            self._give_back_surplus()
             outcomes = [self._outcomes.popleft() for _ in range(min(GROUP, len(self._outcomes)))]
             room = 0 if self._stopping else min(GROUP, self._room(), len(self._offers))
             return [self._offers.popleft() for _ in range(room)], outcomes
+
+    def _is_fed(self) -> bool:
+        """The pool has something to do while we gather."""
+        with self._changed:
+            return len(self._ready) >= self._concurrency and not self._finishing
+
+    def _give_back_surplus(self) -> None:
+        """What was fetched ahead while jobs were short is kept from others now that they are long."""
+        surplus = self._prefetch.surplus([request.arrived for request in self._offers])
+        if surplus:
+            given = [self._offers.pop() for _ in range(surplus)]
+            self._on_loop(self._hand_back, given)
 
     def _is_early(self, request: JobRequest) -> bool:
         """Its job has moved on in the table, and we have not yet recorded or heard that our attempt ended."""
@@ -372,9 +394,17 @@ class Recorder:
     def _put_back_ready(self, patience: float) -> None:
         moment = time.monotonic()
         while self._ready and moment - self._ready[0][1] >= patience:
+            # Jobs are longer than they usually were: claim none ahead until some have ended.
+            self._usual_seconds = None
             request, _since = self._ready.popleft()
             if request.claimed is not None:
                 self._outcomes.append((request, Stopped(request.claimed, "No slot of its worker came free.")))
+
+    def _hand_back(self, requests: list[JobRequest]) -> None:
+        # First the limit: the broker would send them to us again.
+        self._prefetch.change(self._consumer)
+        for request in requests:
+            request.reject(requeue=True)
 
     # --- stopping attempts ---
 

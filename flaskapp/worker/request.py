@@ -5,6 +5,7 @@ Celery's own request settles through the backend on the event loop; this one onl
 
 import logging
 import signal
+import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -41,6 +42,7 @@ class JobRequest(Request):
         self.id = self._request_dict["id"] = _name("id", self.id, 155)
         _check_time_limits(headers.get("timelimit"))
         self.recorder = recorder
+        self.arrived = time.monotonic()
         self.claimed: Claimed | None = None
         self.finished = False
         #: Cancelled or rescued while it ran: its row is final or somebody else's, there is nothing to record.
