@@ -14,7 +14,7 @@ from typing import Any
 import pika
 import pika.exceptions
 from sqlalchemy import Engine, text
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from flaskapp.broker import tolerance, topology, transports
@@ -144,9 +144,6 @@ def _kept(engine: Engine, connection: Any, end: threading.Event, method: Any, pr
         try:
             _write(engine, letter)
             return True
-        except (DataError, IntegrityError, ValueError, TypeError) as problem:
-            logger.exception("A dead letter cannot be written as it is; what can be is")
-            letter = letters.Letter(letters.MALFORMED, f"It cannot be written as it is: {problem}", body=letter.body)
         except (DBAPIError, PoolTimeout) as trouble:
             logger.warning("The database does not answer; a dead letter is tried again in %.1f s: %s", pause, trouble)
         connection.sleep(pause)

@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from sqlalchemy import LargeBinary, delete, func, insert, select, update
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 from sqlalchemy.orm import Session, defer
 
 from flaskapp.jobs import lifecycle
@@ -59,7 +60,18 @@ def record(session: Session, letter: Letter) -> bool:
     """Write the letter's row; False if it has one already. Its job goes back to waiting if it waits for this message.
 
     A job that dies again and again rests longer each time, up to ten minutes: a row for each, but no storm of them.
+    What no row can hold is written as far as it can be: a letter that raises would come for ever.
     """
+    try:
+        with session.begin_nested():
+            return _write(session, letter)
+    except (StatementError, ValueError, TypeError) as problem:
+        if isinstance(problem, DBAPIError) and not isinstance(problem, DataError | IntegrityError):
+            raise  # the database is away: nothing is wrong with the letter
+        return _write(session, Letter(MALFORMED, f"It cannot be written as it is: {problem}", body=letter.body))
+
+
+def _write(session: Session, letter: Letter) -> bool:
     fingerprint = letter.fingerprint
     if letter.redelivered and session.scalars(_like(fingerprint)).first() is not None:
         return False

@@ -23,6 +23,7 @@ from flaskapp.extensions import core_session
 from flaskapp.jobs import letters, lifecycle, unknown
 from flaskapp.jobs.letters import Letter
 from flaskapp.jobs.outcomes import Claimed, Error, Failed, Hint, Outcome, Stopped, Succeeded
+from flaskapp.worker.memory import Peaks
 from flaskapp.worker.prefetch import Prefetch
 from flaskapp.worker.request import JobRequest
 
@@ -62,6 +63,7 @@ class Recorder:
         self._usual_seconds: float | None = None
         self._prefetch = Prefetch(concurrency)
         self._killed: dict[int, float] = {}
+        self._peaks = Peaks()
         self._stopping = False
         self._finishing = False
         self._filling = threading.local()
@@ -98,8 +100,9 @@ class Recorder:
 
     def _put_aside(self, write: Callable[[Session], Any], answer: Callable[[], None]) -> None:
         with self._changed:
-            self._asides.append((write, answer))
-            self._changed.notify()
+            if not self._stopping:
+                self._asides.append((write, answer))
+                self._changed.notify()
 
     def ended(self, request: JobRequest, outcome: Outcome | None, seconds: float | None) -> None:
         """Its slot is free. `outcome` is still to be recorded; None: the child recorded it, or it was taken away."""
@@ -121,6 +124,15 @@ class Recorder:
         """What this worker really holds, for its heartbeat."""
         with self._changed:
             return {job_id: held.claimed for job_id, held in self._held.items() if held.claimed is not None}
+
+    def look_at_memory(self) -> None:
+        """Called each second: what a child had is part of the evidence, should it be killed."""
+        with self._changed:
+            running = [request for request in self._held.values() if request.worker_pid and not request.finished]
+        for request in running:
+            if (memory := self._peaks.look(request.worker_pid)) is not None:
+                request.memory = max(memory, request.memory or 0)
+        self._peaks.forget_all_but({request.worker_pid for request in running})
 
     def take_away(self, job_ids: Sequence[str]) -> None:
         """These attempts are no longer ours (cancelled, rescued): stop them; the rows already say so."""
@@ -145,6 +157,8 @@ class Recorder:
         with self._changed:
             self._stopping = True
             offers, self._offers, self._early = [*self._offers, *self._early], deque(), []
+            # Not yet written: they come again by themselves.
+            self._asides.clear()
             self._put_back_ready(0)
             self._changed.notify()
         for request in offers:
@@ -222,7 +236,7 @@ class Recorder:
     def _write_asides(self) -> None:
         """Write what is no claim, then answer the broker: if we die in between the message comes again."""
         with self._changed:
-            asides = [] if self._stopping else list(self._asides)[:GROUP]
+            asides = list(self._asides)[:GROUP]
         if not asides:
             return
         try:

@@ -48,10 +48,14 @@ class JobCore(bootsteps.StartStopStep):
             tasks=list(app.tasks),
             holds=self.recorder.holds,
             take_away=self.recorder.take_away,
-            every_beat=self.stand_in.look,
+            every_beat=self._every_beat,
         )
         signals.worker_shutdown.connect(self._finish, sender=worker, weak=False)
         return self
+
+    def _every_beat(self) -> None:
+        self.recorder.look_at_memory()
+        self.stand_in.look()
 
     def start(self, worker: Any) -> None:
         self.recorder.start()

@@ -289,14 +289,14 @@ def test_a_letter_that_no_row_can_hold_is_written_as_far_as_it_can_be(
 
     from flaskapp.jobs import letters
 
-    real = letters.record
+    real = letters._write
 
     def refuse(session: Any, letter: letters.Letter) -> bool:
         if letter.task is not None:
             raise DataError("INSERT", {}, Exception("value too long"))
         return real(session, letter)
 
-    monkeypatch.setattr(letters, "record", refuse)
+    monkeypatch.setattr(letters, "_write", refuse)
     publish(channel, b"odd", {"task": "tests.fate", "id": "x"})
     reject(channel)
 

@@ -5,13 +5,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine
-from sqlalchemy.exc import DataError
+from sqlalchemy import Engine, select
+from sqlalchemy.exc import DataError, OperationalError
 from sqlalchemy.orm import Session
 
 from flaskapp.jobs import lifecycle
-from flaskapp.jobs.models import JobState
+from flaskapp.jobs.letters import Letter
+from flaskapp.jobs.models import DeadLetter, JobState
 from flaskapp.jobs.outcomes import Claimed, Hint, RetryLater, Succeeded, Wish
+from flaskapp.jobs.unknown import UNKNOWN
 from flaskapp.worker import recorder as recording
 from flaskapp.worker.recorder import Recorder
 from tests.helpers import wait_until
@@ -29,6 +31,7 @@ class Message:
         self.arrived = time.monotonic()
         self.claimed: Claimed | None = None
         self.finished, self.taken_away, self.worker_pid = False, False, None
+        self.message = self
 
     def acknowledge(self) -> None:
         self.answer = "acknowledged"
@@ -45,6 +48,9 @@ class Pool:
     def __init__(self) -> None:
         self.taken: list[Message] = []
         self.broken = False
+
+    def bury(self, message: Message, reason: str, detail: str = "") -> None:
+        message.reject()
 
     def on_task_request(self, request: Message) -> None:
         if self.broken:
@@ -210,3 +216,62 @@ def test_a_job_whose_task_nobody_knows_waits(recorder: Recorder, session: Sessio
 
     wait_until(lambda: answers == ["acknowledged"], 5, "the message is acknowledged")
     assert state_of(session, job_id) == JobState.WAITING
+
+
+def letters_of(session: Session) -> list[str]:
+    session.rollback()
+    return list(session.scalars(select(DeadLetter.reason)))
+
+
+def test_a_buried_message_is_answered_once_its_letter_is_committed(recorder: Recorder, session: Session) -> None:
+    seen: list[list[str]] = []
+
+    started(recorder).bury(Letter("malformed", body=b"x"), lambda: seen.append(letters_of(session)))
+
+    assert wait_until(lambda: seen, 5, "it is answered") == [["malformed"]]
+
+
+def test_a_letter_waits_for_a_database_that_is_away(
+    recorder: Recorder, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers: list[int] = []
+    real, troubles = recorder._write_these, [OperationalError("INSERT", {}, Exception("away"))]
+
+    def away_once(asides: Any) -> None:
+        if troubles:
+            raise troubles.pop()
+        real(asides)
+
+    monkeypatch.setattr(recorder, "_write_these", away_once)
+    started(recorder).bury(Letter("malformed"), lambda: answers.append(1))
+
+    wait_until(lambda: answers, 5, "it is answered")
+    assert letters_of(session) == ["malformed"]
+
+
+def test_what_cannot_be_written_at_all_stops_no_other(recorder: Recorder, session: Session) -> None:
+    answers: list[str] = []
+
+    def wrong(_: Session) -> None:
+        raise KeyError("a bug of ours")
+
+    recorder._put_aside(wrong, lambda: answers.append("bad"))
+    recorder.bury(Letter("malformed"), lambda: answers.append("good"))
+    started(recorder)
+
+    wait_until(lambda: len(answers) == 2, 5, "both are answered")
+    assert letters_of(session) == ["malformed"]
+
+
+def test_a_message_for_an_unknown_task_is_acknowledged_once_its_job_is_held(
+    recorder: Recorder, session: Session
+) -> None:
+    job_id = queued(session)
+    session.commit()
+    answers: list[int] = []
+
+    started(recorder).turn_away(Hint(job_id, 1), lambda: answers.append(1))
+
+    wait_until(lambda: answers, 5, "it is acknowledged")
+    session.rollback()
+    assert row_of(session, job_id)["sender"] == UNKNOWN
