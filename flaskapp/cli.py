@@ -6,6 +6,7 @@ from flask import Flask
 def init_app(app: Flask) -> None:
     """Hang every command group on the application."""
     from flaskapp.accounts.commands import users
+    from flaskapp.api import letter_commands  # noqa: F401 -- importing adds them to `flask jobs`
     from flaskapp.api.commands import jobs
 
     app.cli.add_command(users)

@@ -26,3 +26,7 @@ class UncommittedJobs(OffloadError):
 
 class BadArguments(OffloadError):
     """What was asked cannot be a job; the message says which part and how to write it."""
+
+
+class NotReplayable(OffloadError):
+    """A dead letter cannot become a job again; the message says why."""

@@ -13,8 +13,11 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from sqlalchemy import select
 
 from flaskapp.api.openapi import document
+from flaskapp.jobs.letters import Letter, record
+from flaskapp.jobs.models import DeadLetter
 from tests.integration.doors_fixtures import Doors, Script
 
 DOCUMENT = document()
@@ -130,7 +133,10 @@ def test_answers_have_the_shapes_that_are_described(doors: Doors):
     boss = doors.script("boss", "operator")
     job_id = boss.submit(run_at="2031-01-01T00:00:00Z", unique_key="k")["id"]
     upload_id = boss.post("/uploads", **a_file(b"a,b\n1,2\n")).json["id"]
-    parts = {"job_id": job_id, "name": "default", "upload_id": upload_id}
+    with doors.session() as session, session.begin():
+        record(session, Letter("rejected", job_id="strange", task="diagnostics.echo", body=b"[[1], {}, {}]"))
+        letter_id = session.scalar(select(DeadLetter.id))
+    parts = {"job_id": job_id, "name": "default", "upload_id": upload_id, "letter_id": letter_id}
     bodies = {
         "/jobs": {"task": "diagnostics.echo", "args": [1]},
         "/jobs/bulk": {"jobs": [{"task": "diagnostics.echo", "args": [1]}]},
