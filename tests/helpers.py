@@ -23,10 +23,10 @@ from flaskapp.diagnostics.models import Effect
 from flaskapp.extensions import Base, control_engine, db
 from flaskapp.jobs import queries
 from flaskapp.jobs.clock import now, seconds_from_now
-from flaskapp.jobs.models import Attempt, Job, Progress, Queue, Schedule, Tally, Worker
+from flaskapp.jobs.models import Attempt, Job, Join, Progress, Queue, Schedule, Tally, Worker
 
 ROOT = Path(__file__).parent.parent
-CORE_TABLES = (Attempt, Progress, Job, Tally, Worker, Queue, Schedule, Effect)
+CORE_TABLES = (Attempt, Progress, Job, Join, Tally, Worker, Queue, Schedule, Effect)
 
 Seen = TypeVar("Seen")
 

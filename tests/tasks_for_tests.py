@@ -5,7 +5,7 @@ import signal
 import time
 from typing import Any
 
-from celery import chain, shared_task
+from celery import chain, chord, group, shared_task
 from celery.exceptions import Ignore, Reject
 from sqlalchemy import event, insert, text
 from sqlalchemy.exc import OperationalError
@@ -129,8 +129,34 @@ def replace_twice(task: Any) -> None:
     raise task.replace(task.app.tasks["tests.fate"].si("replace"))
 
 
+def replace_by_add(task: Any, value: int) -> None:
+    raise task.replace(add.si(value))
+
+
+def replace_by_chain(task: Any, value: int) -> None:
+    raise task.replace(chain(add.si(value), add.s(1)))
+
+
+def replace_by_group(task: Any, value: int) -> None:
+    raise task.replace(group(add.si(value), add.si(value + 1)))
+
+
+def replace_by_chord(task: Any, value: int) -> None:
+    raise task.replace(chord([add.si(value), add.si(value + 1)], add.s()))
+
+
+def add_to_chord(task: Any, value: int) -> int:
+    task.add_to_chord(add.si(value))
+    return value
+
+
 def submit_child(task: Any, *fate_of_child: Any) -> str:
     return str(task.app.tasks["tests.fate"].delay(*fate_of_child).id)
+
+
+def submit_chord_then_fail(task: Any) -> None:
+    chord([add.si(1), add.si(2)])(add.s())
+    raise ValueError("after submitting")
 
 
 def submit_child_then_fail(task: Any) -> None:

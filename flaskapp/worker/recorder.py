@@ -20,6 +20,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from flaskapp.extensions import core_session
 from flaskapp.jobs import lifecycle
+from flaskapp.jobs.changes import SUBMITTED
 from flaskapp.jobs.outcomes import Claimed, Error, Failed, Hint, Outcome, Stopped, Succeeded
 from flaskapp.worker.request import JobRequest
 
@@ -267,7 +268,10 @@ class Recorder:
             if foreign:
                 lifecycle.submit(session, [request.wish for request in foreign])
                 claims |= lifecycle.claim(session, [request.hint for request in foreign], self.worker_id)
+            made_due = session.info.get(SUBMITTED)
         self._forget(outcomes, settled)
+        if made_due:
+            self._nudge()
         taken = list(first.values())
         for request in taken:
             request.claimed = claims.get(str(request.id))

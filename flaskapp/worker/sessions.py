@@ -12,9 +12,8 @@ from flaskapp.broker.outbox import Relay
 from flaskapp.errors import LeaseLost, UncommittedJobs
 from flaskapp.extensions import db
 from flaskapp.jobs import lifecycle
+from flaskapp.jobs.changes import SUBMITTED
 from flaskapp.worker.attempt import current_attempt
-
-_SUBMITTED = "submitted"
 
 
 def watch(app: Flask) -> None:
@@ -42,13 +41,13 @@ def _nudge(session: Session) -> None:
     # A savepoint's release also comes here; only the outermost commit makes rows visible.
     if session.in_nested_transaction():
         return
-    if session.info.pop(_SUBMITTED, None):
+    if session.info.pop(SUBMITTED, None):
         relay().nudge()
 
 
 def _forget(session: Session, previous: object) -> None:
     if not session.in_nested_transaction():
-        session.info.pop(_SUBMITTED, None)
+        session.info.pop(SUBMITTED, None)
 
 
 def relay() -> Relay:
@@ -69,4 +68,4 @@ def _refuse_uncommitted(response: Response) -> Response:
 
 def uncommitted_jobs() -> list[str]:
     """The jobs submitted in this context's session and not yet committed."""
-    return list(db.session().info.get(_SUBMITTED, ())) if db.session.registry.has() else []
+    return list(db.session().info.get(SUBMITTED, ())) if db.session.registry.has() else []
