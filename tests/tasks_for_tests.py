@@ -129,6 +129,16 @@ def replace_twice(task: Any) -> None:
     raise task.replace(task.app.tasks["tests.fate"].si("replace"))
 
 
+def fail_in_first(task: Any, value: int) -> int:
+    if task.attempt_number == 1:
+        raise ValueError("in the first attempt")
+    return value
+
+
+def replace_by_failing_chain(task: Any) -> None:
+    raise task.replace(chain(task.app.tasks["tests.fate"].si("fail_in_first", 1), add.s(2)))
+
+
 def replace_by_add(task: Any, value: int) -> None:
     raise task.replace(add.si(value))
 
@@ -282,6 +292,14 @@ def forgetful() -> str:
 @shared_task(name="tests.add")
 def add(*numbers: Any) -> Any:
     return sum(sum(number) if isinstance(number, list) else number for number in numbers)
+
+
+@shared_task(bind=True, name="tests.fail_first_body")
+def fail_first_body(self: Any, results: list[Any], *_: Any) -> list[Any]:
+    """A chord's body that fails in its first attempt."""
+    if self.attempt_number == 1:
+        raise ValueError("the body")
+    return results
 
 
 @shared_task(name="tests.note_error")

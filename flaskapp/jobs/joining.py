@@ -158,6 +158,13 @@ def park_again(session: Session, job_ids: Sequence[str]) -> None:
     change(session, failed, **values, **error_columns(None), live_key=Job.unique_key)
 
 
+def is_needed(session: Session, join: Join) -> bool:
+    """Its body may still become due: it waits, or it failed with a member that can be run again."""
+    if join.finished_at is None:
+        return session.scalar(select(Job.id).where(_parked(join)).limit(1)) is not None
+    return join.broken_by is not None and another_broken_member(session, join) is not None
+
+
 def another_broken_member(session: Session, join: Join) -> str | None:
     for ids in _slices(json.loads(join.members)):
         found = session.scalar(select(Job.id).where(Job.id.in_(ids), Job.state.in_(_BROKEN)).limit(1))

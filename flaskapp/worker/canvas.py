@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 from functools import wraps
 from typing import Any
 
-from celery.canvas import _chain, _chord, group
-from celery.result import GroupResult
+from celery.canvas import _chain, _chord, group, maybe_signature
+from celery.result import GroupResult, result_from_tuple
 from kombu.utils.json import dumps, loads
 
 from flaskapp.jobs.joining import NewJoin, Tree, results_mark
@@ -85,6 +85,13 @@ def add_chord(call: CanvasCall, group_id: str, members: Any, body: Any) -> None:
 def tree_of(results: Any) -> Tree:
     """The job ids of Celery's results, groups as lists."""
     return [tree_of(result.results) if isinstance(result, GroupResult) else str(result.id) for result in results]
+
+
+def join_of_a_stranger(self: Any, group_id: str, callback: Any, *_: Any, result: Any = None, **__: Any) -> None:
+    """Another Celery's polling task: it names the chord's members and its body, so it becomes a join, and polls not."""
+    members = [result_from_tuple(member, app=self.app) for member in result or []]
+    with self.app.canvas_call() as call:
+        add_chord(call, group_id, members, maybe_signature(callback, app=self.app))
 
 
 def parked(wish: Wish, options: dict[str, Any]) -> Wish:

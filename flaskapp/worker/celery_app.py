@@ -7,7 +7,7 @@
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from celery import Celery, Task
@@ -28,7 +28,7 @@ from flaskapp.jobs.models import QUEUES
 from flaskapp.jobs.outcomes import RetryLater, Wish
 from flaskapp.worker import limits
 from flaskapp.worker.attempt import RunningAttempt, current_attempt
-from flaskapp.worker.canvas import CanvasCall, canvas_call, current_call, parked
+from flaskapp.worker.canvas import CanvasCall, canvas_call, current_call, join_of_a_stranger, parked
 from flaskapp.worker.steps import Attach, JobCore
 
 
@@ -232,10 +232,17 @@ def make_celery(app: Flask) -> Offload:
         # How long a result may still arrive from a pool child that is gone.
         worker_lost_wait=0.5,
     )
+    celery.on_after_finalize.connect(_take_over_unlocking, weak=False)
     celery.steps["worker"].add(JobCore)
     celery.steps["consumer"].add(Attach)
     celery.relay = celery.make_relay()
     return celery
+
+
+def _take_over_unlocking(sender: Celery, **_: Any) -> None:
+    """Celery's polling task: we never send it, but others do."""
+    task = sender._tasks["celery.chord_unlock"]
+    task.run = partial(join_of_a_stranger, task)
 
 
 def _defaults_of(task: Any) -> dict[str, Any]:

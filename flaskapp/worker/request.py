@@ -70,6 +70,8 @@ class JobRequest(Request):
             expires_at=_utc(self._expires),
             root_id=self.root_id,
             parent_id=self.parent_id,
+            group_id=headers.get("group"),
+            counts_for=headers.get("group") if (embed or {}).get("chord") else None,
         )
         return limits.checked(wish)
 
