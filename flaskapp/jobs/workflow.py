@@ -35,7 +35,10 @@ class Cause:
     """The job because of which others cannot run, and the error that they fail with."""
 
     job_id: str
+    #: As the later steps of a chain get it.
     error: Error
+    #: What it raised, in Python's words.
+    raised: str = ""
 
 
 @dataclass
@@ -237,24 +240,22 @@ def _in_tree_of(row: Any, wish: Wish) -> Wish:
 
 
 def _cause(row: Any) -> Cause:
-    return Cause(row.id, _named(row))
-
-
-def _named(row: Any) -> Error:
     """The failed job's own error, so that get() raises the same; cancelled ones raise what revoked tasks raise."""
     message = (row.error_message or "")[:_LONGEST_MESSAGE]
     if row.state == JobState.CANCELLED:
-        text = f"{row.task} ({row.id}) did not succeed: {message}"
-        return Error("TaskRevokedError", text, None, _exception("TaskRevokedError", text))
-    data = row.error_data or json.dumps({"exc_type": row.error_type, "exc_message": [message], "exc_module": None})
-    return Error(row.error_type or "Exception", f"{row.task} ({row.id}) failed: {message}", None, data)
+        kind, text = "TaskRevokedError", f"{row.task} ({row.id}) was cancelled: {message}"
+        data = _exception(kind, text)
+    else:
+        kind, text = row.error_type or "Exception", f"{row.task} ({row.id}) failed: {message}"
+        data = row.error_data or json.dumps({"exc_type": kind, "exc_message": [message], "exc_module": None})
+    return Cause(row.id, Error(kind, text, None, data), f"{kind}({message!r})")
 
 
 def _error_of_body(cause: Cause) -> Error:
     """As Celery words it: the dependency, and what it raised."""
     if cause.error.type == "ChordError":
         return cause.error
-    message = f"Dependency {cause.job_id} raised {cause.error.type}: {cause.error.message}"
+    message = f"Dependency {cause.job_id} raised {cause.raised}"
     return Error("ChordError", message, None, _exception("ChordError", message))
 
 
