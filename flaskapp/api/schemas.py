@@ -1,5 +1,6 @@
 """The shapes of the API as JSON Schema: what goes in, what comes out."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from flaskapp.api.wishes import MOST_ATTEMPTS
@@ -19,12 +20,13 @@ def maybe(schema: Schema) -> Schema:
     return {**schema, "type": [schema["type"], "null"]}
 
 
-def record(properties: Schema, required: list[str] | None = None) -> Schema:
-    """An object whose fields are all there unless `required` names fewer."""
+def record(properties: Schema, required: list[str] | None = None, optional: Sequence[str] = ()) -> Schema:
+    """An object whose fields are all there unless `required` names fewer, or `optional` some."""
+    always = [name for name in properties if name not in optional]
     return {
         "type": "object",
         "properties": properties,
-        "required": list(properties) if required is None else required,
+        "required": always if required is None else required,
         "additionalProperties": False,
     }
 
@@ -112,7 +114,12 @@ SCHEMAS: dict[str, Schema] = {
             "owner": maybe(TEXT),
             "unique_key": maybe(TEXT),
             "schedule": maybe(TEXT),
-        }
+            "root_id": {**maybe(TEXT), "description": "The first job of its workflow, if that is another one."},
+            "parent_id": maybe(TEXT),
+            "group_id": maybe(TEXT),
+            "children": {"type": "array", "items": TEXT, "description": "Of a single job, not in lists."},
+        },
+        optional=["children"],
     ),
     "Jobs": record({"items": list_of("Job"), "next": maybe(TEXT)}),
     "NewUpload": record(

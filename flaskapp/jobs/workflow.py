@@ -240,23 +240,25 @@ def _in_tree_of(row: Any, wish: Wish) -> Wish:
 
 
 def _cause(row: Any) -> Cause:
-    """The failed job's own error, so that get() raises the same; cancelled ones raise what revoked tasks raise."""
+    """get() raises what the failed job raised, or what revoked tasks raise. The row only names the job: its message
+    may hold what its task calls secret, and is masked on its own page only.
+    """
     message = (row.error_message or "")[:_LONGEST_MESSAGE]
+    step = f"{row.task} ({row.id})"
     if row.state == JobState.CANCELLED:
-        kind, text = "TaskRevokedError", f"{row.task} ({row.id}) was cancelled: {message}"
-        data = _exception(kind, text)
-    else:
-        kind, text = row.error_type or "Exception", f"{row.task} ({row.id}) failed: {message}"
-        data = row.error_data or json.dumps({"exc_type": kind, "exc_message": [message], "exc_module": None})
-    return Cause(row.id, Error(kind, text, None, data), f"{kind}({message!r})")
+        kind, text = "TaskRevokedError", f"{step} did not succeed: {row.error_type or 'Cancelled'}."
+        return Cause(row.id, Error(kind, text, None, _exception(kind, text)), f"{kind}({row.error_type!r})")
+    kind = row.error_type or "Exception"
+    data = row.error_data or json.dumps({"exc_type": kind, "exc_message": [message], "exc_module": None})
+    return Cause(row.id, Error(kind, f"{step} failed: {kind}.", None, data), f"{kind}({message!r})")
 
 
 def _error_of_body(cause: Cause) -> Error:
     """As Celery words it: the dependency, and what it raised."""
     if cause.error.type == "ChordError":
         return cause.error
-    message = f"Dependency {cause.job_id} raised {cause.raised}"
-    return Error("ChordError", message, None, _exception("ChordError", message))
+    full = f"Dependency {cause.job_id} raised {cause.raised}"
+    return Error("ChordError", f"Dependency {cause.error.message}", None, _exception("ChordError", full))
 
 
 def _exception(name: str, message: str) -> str:

@@ -39,7 +39,7 @@ def test_a_member_that_outlives_its_time_limit_fails_the_body(calm: Stack) -> No
     (body,) = calm.bench.finished([result.id], 30)
 
     assert (body.state, body.error_type) == (F, "ChordError")
-    assert f"Dependency {result.parent.results[0].id} raised TimeLimitExceeded" in (body.error_message or "")
+    assert f"({result.parent.results[0].id}) failed: TimeLimitExceeded" in (body.error_message or "")
 
 
 def test_a_chord_survives_its_worker_killed_between_members(stack: Stack) -> None:

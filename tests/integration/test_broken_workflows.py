@@ -122,7 +122,17 @@ def test_a_cancelled_member_is_named_as_cancelled(bench: Bench) -> None:
 
     body = bench.job(result.id)
     assert (body.state, body.error_type) == (F, "ChordError")
-    assert "Cancelled by a person." in body.error_message
+    assert "did not succeed: Cancelled." in (body.error_message or "")
+
+
+def test_what_a_step_said_in_its_error_stands_in_its_own_row_only(bench: Bench) -> None:
+    """It may hold what its task calls secret; there it is masked."""
+    result = chain(fate.si("fail", "the password is 123"), add.s(1))()
+    bench.run()
+
+    with pytest.raises(ValueError, match="123"):
+        bench.result(result.id).get(timeout=1)
+    assert "123" not in (bench.job(result.id).error_message or "")
 
 
 def test_a_member_settled_twice_counts_once(bench: Bench) -> None:
