@@ -6,7 +6,7 @@ Nothing here commits: the caller owns the transaction.
 """
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, cast
 
 from sqlalchemy import (
@@ -14,6 +14,7 @@ from sqlalchemy import (
     Table,
     and_,
     bindparam,
+    case,
     func,
     null,
     or_,
@@ -22,10 +23,12 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 
 from flaskapp.jobs import limits
-from flaskapp.jobs.changes import archive, change, error_columns, finish, held, remember, wait
+from flaskapp.jobs.again import run_again as run_again
+from flaskapp.jobs.changes import archive, change, error_columns, finish, held, wait
 from flaskapp.jobs.clock import now, seconds_from_now
 from flaskapp.jobs.crashes import crash as crash
 from flaskapp.jobs.crashes import rescue as rescue
+from flaskapp.jobs.models import PARKED as PARKED
 from flaskapp.jobs.models import Job, JobState
 from flaskapp.jobs.outcomes import (
     Claimed,
@@ -43,10 +46,12 @@ from flaskapp.jobs.pruning import TALLY_GROUP as TALLY_GROUP
 from flaskapp.jobs.pruning import compact_tally as compact_tally
 from flaskapp.jobs.pruning import prune as prune
 from flaskapp.jobs.sending import take_to_send as take_to_send
-from flaskapp.jobs.submitting import PARKED as PARKED
+from flaskapp.jobs.submitting import FOR_EVER
 from flaskapp.jobs.submitting import new_job_id as new_job_id
 from flaskapp.jobs.submitting import submit as submit
 from flaskapp.jobs.submitting import submit_failed as submit_failed
+from flaskapp.jobs.workflow import follow
+from flaskapp.jobs.workflow import open_joins as open_joins
 
 # A plain table for what runs most: the ORM's way of the same statement costs twice as much.
 _TABLE = cast(Table, Job.__table__)
@@ -117,7 +122,8 @@ def claim(session: Session, hints: Iterable[Hint], worker: str) -> dict[str, Cla
     fields = (Job.id, Job.state, Job.sends, Job.attempt, Job.retries, Job.max_retries, Job.owner, Job.ignore_result)
     place = (Job.queue, Job.limit_key, Job.priority, Job.run_at)
     # A queued job was due when it was sent; refusing it because a clock went back would spend its only message.
-    due = or_(Job.state == JobState.QUEUED, and_(Job.state == JobState.WAITING, Job.run_at <= now()))
+    arrived = and_(Job.state == JobState.WAITING, Job.run_at <= now(), Job.sender.is_distinct_from(PARKED))
+    due = or_(Job.state == JobState.QUEUED, arrived)
     mine = and_(Job.state == JobState.RUNNING, Job.worker == worker)
     rows = session.execute(
         select(*fields, *place, (Job.expires_at <= now()).label("late"))
@@ -180,7 +186,7 @@ def known(session: Session, job_ids: Iterable[str]) -> set[str]:
 
 def expire(session: Session, job_ids: Sequence[str]) -> int:
     """They were not started in time: waiting, queued ─▶ cancelled."""
-    return _expire(session, Job.id.in_(job_ids)) if job_ids else 0
+    return _expire(session, job_ids) if job_ids else 0
 
 
 def expire_overdue(session: Session, limit: int) -> int:
@@ -190,13 +196,15 @@ def expire_overdue(session: Session, limit: int) -> int:
     overdue = and_(Job.expires_at <= moment, Job.sender.is_distinct_from(PARKED))
     unstarted = select(Job.id).where(Job.state.in_([JobState.WAITING, JobState.QUEUED]), overdue)
     ids = session.scalars(unstarted.limit(limit)).all()
-    return _expire(session, and_(Job.id.in_(ids), overdue)) if ids else 0
+    return _expire(session, ids, overdue) if ids else 0
 
 
-def _expire(session: Session, where: ColumnElement[bool]) -> int:
-    live = and_(where, Job.state.in_([JobState.WAITING, JobState.QUEUED]))
+def _expire(session: Session, job_ids: Sequence[str], *still: ColumnElement[bool]) -> int:
+    live = and_(Job.id.in_(job_ids), Job.state.in_([JobState.WAITING, JobState.QUEUED]), *still)
     error = Error("Expired", "It was not started before its expiry time.")
-    return change(session, live, **finish(JobState.CANCELLED), **error_columns(error))
+    expired = change(session, live, **finish(JobState.CANCELLED), **error_columns(error))
+    follow(session, {}, job_ids)
+    return expired
 
 
 # --- running ─▶ somewhere ---------------------------------------------------------------------------------
@@ -208,8 +216,10 @@ def settle(session: Session, outcomes: Sequence[Outcome]) -> set[str]:
     This is the only way out of *running* that a worker has. An id that is missing was cancelled, rescued or
     settled by another: whatever that attempt wrote in this transaction must be rolled back.
     """
-    succeeded = [outcome for outcome in outcomes if isinstance(outcome, Succeeded)]
-    settled = succeed(session, succeeded)
+    successes = [outcome for outcome in outcomes if isinstance(outcome, Succeeded)]
+    succeeded = succeed(session, successes)
+    settled = set(succeeded)
+    ended = []
     for outcome in outcomes:
         match outcome:
             case Succeeded():
@@ -226,17 +236,21 @@ def settle(session: Session, outcomes: Sequence[Outcome]) -> set[str]:
                 mine = give_up(session, outcome)
         if mine:
             settled.add(outcome.claimed.job_id)
+            if isinstance(outcome, Failed | Crashed | Ignored):
+                ended.append(outcome.claimed.job_id)
+    more = {outcome.claimed.job_id: outcome.more_members for outcome in successes if outcome.more_members}
+    follow(session, succeeded, ended, more)
     return settled
 
 
-def succeed(session: Session, outcomes: Sequence[Succeeded]) -> set[str]:
-    """running ─▶ succeeded, each with its result."""
+def succeed(session: Session, outcomes: Sequence[Succeeded]) -> dict[str, str | None]:
+    """running ─▶ succeeded, each with its result; answers their ids, and the join that each counts for."""
     if not outcomes:
-        return set()
-    mine = select(Job.id, Job.attempt).where(
+        return {}
+    mine = select(Job.id, Job.attempt, Job.counts_for).where(
         Job.id.in_([outcome.claimed.job_id for outcome in outcomes]), Job.state == JobState.RUNNING
     )
-    ours = {(row.id, row.attempt) for row in session.execute(mine.with_for_update())}
+    ours = {(row.id, row.attempt): row.counts_for for row in session.execute(mine.with_for_update())}
     winners = [outcome for outcome in outcomes if (outcome.claimed.job_id, outcome.claimed.number) in ours]
     if winners:
         row = _TABLE.c
@@ -248,7 +262,7 @@ def succeed(session: Session, outcomes: Sequence[Succeeded]) -> set[str]:
         session.execute(
             each, [{"job": won.claimed.job_id, "number": won.claimed.number, "value": won.result} for won in winners]
         )
-    return {outcome.claimed.job_id for outcome in winners}
+    return {won.claimed.job_id: ours[won.claimed.job_id, won.claimed.number] for won in winners}
 
 
 def fail(session: Session, outcome: Failed) -> bool:
@@ -263,7 +277,7 @@ def retry_later(session: Session, outcome: RetryLater) -> bool:
     due = outcome.run_at if outcome.run_at is not None else seconds_from_now(outcome.delay_seconds)
     values = {**wait(due), **error_columns(outcome.error), **outcome.changes}
     if outcome.parked:
-        values |= {"sender": PARKED, "sending_until": datetime(9999, 1, 1, tzinfo=UTC)}
+        values |= {"sender": PARKED, "sending_until": FOR_EVER}
     return bool(change(session, held(outcome.claimed), **values))
 
 
@@ -293,32 +307,10 @@ def cancel(session: Session, job_id: str, by: str = "") -> bool:
     """waiting, queued, running ─▶ cancelled. A running attempt is fenced from here on; its worker then stops it."""
     error = Error("Cancelled", f"Cancelled by {by}." if by else "Cancelled.")
     live = and_(Job.id == job_id, Job.state.in_(LIVE_STATES))
-    return bool(change(session, live, **finish(JobState.CANCELLED), **error_columns(error)))
-
-
-def run_again(session: Session, job_id: str) -> bool:
-    """failed, cancelled ─▶ waiting, with all its retries; False also while another live job holds its unique key."""
-    ended = and_(Job.id == job_id, Job.state.in_([JobState.FAILED, JobState.CANCELLED]))
-    row = session.execute(select(Job).where(ended).with_for_update()).scalar()
-    if row is None or _key_is_held(session, row.unique_key):
+    # A step that has not arrived yet stays known as one.
+    still_parked = case((Job.sender == PARKED, PARKED), else_=null())
+    cancelled = finish(JobState.CANCELLED) | {"sender": still_parked}
+    if not change(session, live, **cancelled, **error_columns(error)):
         return False
-    if row.started_at is not None:
-        outcome = "failed" if row.state == JobState.FAILED else "cancelled"
-        remember(session, row, outcome, Error.of_row(row), row.finished_at)
-    return bool(
-        change(
-            session,
-            ended,
-            **wait(now()),
-            **error_columns(None),
-            retries=0,
-            crashes=0,
-            finished_at=null(),
-            expires_at=null(),
-            live_key=Job.unique_key,
-        )
-    )
-
-
-def _key_is_held(session: Session, key: str | None) -> bool:
-    return key is not None and session.execute(select(Job.id).where(Job.live_key == key)).first() is not None
+    follow(session, {}, [job_id])
+    return True

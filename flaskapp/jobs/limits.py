@@ -15,8 +15,7 @@ from sqlalchemy import ColumnElement, and_, case, delete, exists, func, insert, 
 from sqlalchemy.orm import Session
 
 from flaskapp.jobs.clock import now, seconds_from_now
-from flaskapp.jobs.models import Job, JobState, Limit, Queue, Start
-from flaskapp.jobs.submitting import PARKED
+from flaskapp.jobs.models import PARKED, Job, JobState, Limit, Queue, Start
 from flaskapp.jobs.unknown import UNKNOWN
 
 #: A message that nobody took for so long does not stand for a job that is about to run: it keeps no place.

@@ -21,6 +21,8 @@ LongBytes = LargeBinary().with_variant(mysql.LONGBLOB(), "mysql", "mariadb")
 QUEUES = ("default", "uploads", "mail", "query")
 #: Celery's longest id; ids from callers and canvas are kept as they are.
 JobId = String(155)
+#: The sender of a job that waits for other steps of its workflow (or failed with them): no relay takes it.
+PARKED = "parked"
 
 
 class JobState(StrEnum):
@@ -118,10 +120,17 @@ class Job(Base):
     root_id: Mapped[str | None] = mapped_column(JobId)
     parent_id: Mapped[str | None] = mapped_column(JobId)
     group_id: Mapped[str | None] = mapped_column(JobId)
+    #: The join (a row of `job_join`) that its success counts down: it is a member of a chord.
+    counts_for: Mapped[str | None] = mapped_column(JobId)
 
     @property
     def is_final(self) -> bool:
         return JobState(self.state).is_final
+
+    @property
+    def is_parked(self) -> bool:
+        """It waits for other steps of its workflow, not for a time or a worker."""
+        return self.sender == PARKED
 
 
 _final = Job.state.in_(sorted(FINAL_STATES))
@@ -152,6 +161,29 @@ Index("job_prunable", Job.state, Job.finished_at)
 Index("job_children", Job.parent_id)
 Index("job_of_limit", Job.limit_key, Job.state)
 Index("job_expiring", Job.state, Job.expires_at)
+Index("job_tree", Job.root_id)
+
+
+class Join(Base):
+    """A chord's join: how many of its members have not succeeded yet; the last one's settlement makes the body due."""
+
+    __tablename__ = "job_join"
+
+    #: Joins are locked from the highest number down: whatever follows a join was written before it.
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    #: The id of the header's group, as Celery gave it.
+    id: Mapped[str] = mapped_column(JobId, unique=True)
+    #: JSON: the members' job ids in the order of their results; a list inside stands for a group.
+    members: Mapped[str] = mapped_column(LongText)
+    #: JSON: the parked jobs that become due with it; several if the body is a group.
+    bodies: Mapped[str] = mapped_column(LongText)
+    total: Mapped[int]
+    missing: Mapped[int]
+    #: The job that failed (or was cancelled), so that the body cannot run; run_again of it reopens the join.
+    broken_by: Mapped[str | None] = mapped_column(JobId)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now())
+    #: When the body became due, or could no longer.
+    finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
 class Attempt(Base):

@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session
 
 from flaskapp.extensions import core_session
 from flaskapp.jobs import letters, lifecycle, lost, unknown
+from flaskapp.jobs.changes import SUBMITTED
 from flaskapp.jobs.letters import Letter
 from flaskapp.jobs.outcomes import Claimed, Error, Failed, Hint, Outcome, Stopped, Succeeded
 from flaskapp.worker.errands import Errands
@@ -312,7 +313,10 @@ class Recorder:
             if foreign:
                 lifecycle.submit(session, [request.wish for request in foreign])
                 claims |= lifecycle.claim(session, [request.hint for request in foreign], self.worker_id)
+            made_due = session.info.get(SUBMITTED)
         self._forget(outcomes, settled)
+        if made_due:
+            self._nudge()
         taken = list(first.values())
         for request in taken:
             request.claimed = claims.get(str(request.id))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pika
 import pytest
-from celery import Celery
+from celery import Celery, chord
 
 from flaskapp.broker import topology
 from flaskapp.broker.publisher import SEND_HEADER
@@ -40,6 +40,20 @@ def foreign(big: Stack) -> Celery:
     app.conf.task_default_queue = "default"
     app.conf.task_default_routing_key = "default"
     return app
+
+
+def test_a_chord_of_a_stock_celery_leads_to_its_body(big: Stack, tmp_path: Path) -> None:
+    app = foreign(big)
+    app.conf.result_backend = f"db+sqlite:///{tmp_path / 'strangers.sqlite3'}"
+    header = [app.signature("diagnostics.echo", args=[n], immutable=True) for n in range(5)]
+
+    body = chord(header, app=app)(app.signature("diagnostics.echo"))
+
+    wait_until(lambda: row(big, body.id), 30, "the body has a row")
+    (job,) = big.bench.finished([body.id], 30)
+    assert (job.state, job.result, job.attempt) == (S, "[0, 1, 2, 3, 4]", 1)
+    assert [job.attempt for job in big.bench.jobs() if job.task == "celery.chord_unlock"] == [1]
+    assert big.bench.account().drift == 0
 
 
 def row(big: Stack, job_id: str) -> Any:
