@@ -8,6 +8,7 @@ def init_app(app: Flask) -> None:
     from flaskapp.api import (  # noqa: F401 -- importing adds their routes
         jobs,
         letters,
+        limits,
         models,
         openapi,
         problems,

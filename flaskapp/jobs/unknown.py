@@ -81,9 +81,3 @@ def release_known(session: Session, workers: Collection[Knows]) -> int:
             mine = and_(_held, Job.queue == queue, Job.task.in_(tasks[start : start + _NAMES]))
             released += change(session, mine, sender=null(), sending_until=null())
     return released
-
-
-def late_held(session: Session, limit: int = 1000) -> list[str]:
-    """Held jobs that are past their expiry: no worker will look at them."""
-    late = select(Job.id).where(_held, Job.expires_at <= now()).limit(limit)
-    return list(session.scalars(late))

@@ -24,6 +24,7 @@ from flaskapp.jobs import letters, lifecycle, unknown
 from flaskapp.jobs.letters import Letter
 from flaskapp.jobs.outcomes import Claimed, Error, Failed, Hint, Outcome, Stopped, Succeeded
 from flaskapp.worker.memory import Peaks
+from flaskapp.worker.pace import Pace
 from flaskapp.worker.prefetch import Prefetch
 from flaskapp.worker.request import JobRequest
 
@@ -31,8 +32,6 @@ logger = logging.getLogger(__name__)
 
 #: How many outcomes or claims one transaction takes.
 GROUP = 200
-#: While jobs are short, claim ahead as many as the pool works off in about this time.
-_AHEAD_SECONDS = 0.1
 #: A claimed job that found no free slot for so long goes back for another worker.
 _PATIENCE_SECONDS = 1.0
 #: While the pool has work, a group gathers for so long: larger groups cost less each.
@@ -60,7 +59,7 @@ class Recorder:
         #: Everything this worker answers for: claimed and not yet recorded as ended.
         self._held: dict[str, JobRequest] = {}
         self._busy = 0
-        self._usual_seconds: float | None = None
+        self._pace = Pace(concurrency)
         self._prefetch = Prefetch(concurrency)
         self._killed: dict[int, float] = {}
         self._peaks = Peaks()
@@ -109,15 +108,17 @@ class Recorder:
         with self._changed:
             self._busy -= 1
             if seconds is not None:
-                usual = seconds if self._usual_seconds is None else self._usual_seconds
-                self._usual_seconds = 0.9 * usual + 0.1 * seconds
-                if self._prefetch.follow(self._usual_seconds):
+                self._pace.ended(seconds, has_work=bool(self._ready))
+                if self._prefetch.follow(self._pace.usual_seconds or seconds):
                     self._on_loop(self._prefetch.change, self._consumer)
             if outcome is None:
                 self._release(request)
             else:
                 self._outcomes.append((request, outcome))
             self._changed.notify()
+        if outcome is None and request.claimed is not None and request.claimed.limited:
+            # Its child has committed the end: there is room for the next one.
+            self._nudge()
         self._fill()
 
     def holds(self) -> dict[str, Claimed]:
@@ -303,12 +304,7 @@ class Recorder:
             self._offers.extendleft(reversed(free))
 
     def _room(self) -> int:
-        return self._concurrency + self._ahead() - self._busy - len(self._ready)
-
-    def _ahead(self) -> int:
-        if self._usual_seconds is None:
-            return 0
-        return min(GROUP, int(self._concurrency * _AHEAD_SECONDS / max(self._usual_seconds, 0.001)))
+        return self._concurrency + self._pace.ahead() - self._busy - len(self._ready)
 
     def _record(self, offers: list[JobRequest], outcomes: list[tuple[JobRequest, Outcome]]) -> None:
         """One transaction for both; what it decided is carried out after it is committed."""
@@ -355,7 +351,7 @@ class Recorder:
                         outcome.claimed.job_id,
                         outcome.claimed.number,
                     )
-        if any(not isinstance(outcome, Succeeded) for _, outcome in outcomes):
+        if any(outcome.claimed.limited or not isinstance(outcome, Succeeded) for _, outcome in outcomes):
             self._nudge()
 
     # --- on the event loop (or, where a transport has none, in whichever thread calls) ---
@@ -409,7 +405,7 @@ class Recorder:
         moment = time.monotonic()
         while self._ready and moment - self._ready[0][1] >= patience:
             # Jobs are longer than they usually were: claim none ahead until some have ended.
-            self._usual_seconds = None
+            self._pace.forget()
             request, _since = self._ready.popleft()
             if request.claimed is not None:
                 self._outcomes.append((request, Stopped(request.claimed, "No slot of its worker came free.")))

@@ -5,7 +5,7 @@ from flask import current_app
 
 from flaskapp.config import Settings
 from flaskapp.extensions import db
-from flaskapp.jobs import letters, lifecycle
+from flaskapp.jobs import letters, lifecycle, schedules
 
 _GROUP = 1000
 
@@ -24,4 +24,5 @@ def prune() -> int:
     while letters.prune_letters(db.session(), settings.keep_failed_days, _GROUP) == _GROUP:
         db.session.commit()
     db.session.commit()
+    schedules.prune_firings(db.session())
     return total
