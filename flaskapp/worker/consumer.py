@@ -6,6 +6,7 @@ it; a stranger's message is a dead letter. Celery's own answer would settle it i
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from celery.exceptions import InvalidTaskError
@@ -13,10 +14,14 @@ from celery.worker.consumer import Consumer
 
 from flaskapp.broker import tolerance, transports
 from flaskapp.broker.letters import letter_of
+from flaskapp.broker.publisher import PROBE_HEADER
 from flaskapp.jobs.letters import MALFORMED, UNKNOWN_TASK
 from flaskapp.worker.request import hint_of
 
 logger = logging.getLogger(__name__)
+
+#: A stranger's number may be larger than any database's column.
+_MOST = 2**31
 
 
 class JobConsumer(Consumer):
@@ -27,6 +32,8 @@ class JobConsumer(Consumer):
             headers = message.headers if isinstance(message.headers, dict) else {}
             if tolerance.UNREADABLE in headers:
                 self.bury(message, MALFORMED, headers[tolerance.UNREADABLE])
+            elif PROBE_HEADER in headers:
+                self._notice_probe(message, headers[PROBE_HEADER])
             elif isinstance(headers.get("task", ""), str):
                 take(message)
             else:
@@ -58,6 +65,14 @@ class JobConsumer(Consumer):
             redelivered=bool(info.get("redelivered")),
         )
         self.controller.recorder.bury(letter, lambda: answer(logger, self.connection_errors))
+
+    def _notice_probe(self, message: Any, number: object) -> None:
+        queue = message.delivery_info.get("routing_key")
+        if isinstance(number, int) and isinstance(queue, str) and 0 < number < _MOST and len(queue) <= 64:
+            acknowledge = partial(message.ack_log_error, logger, self.connection_errors)
+            self.controller.recorder.notice(queue, number, acknowledge)
+        else:
+            self.on_unknown_message(None, message)
 
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
         logger.error("No task %s here: is this worker's code older than what submitted it?", exc)

@@ -20,7 +20,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 from flaskapp.extensions import core_session
-from flaskapp.jobs import letters, lifecycle, unknown
+from flaskapp.jobs import letters, lifecycle, lost, unknown
 from flaskapp.jobs.letters import Letter
 from flaskapp.jobs.outcomes import Claimed, Error, Failed, Hint, Outcome, Stopped, Succeeded
 from flaskapp.worker.memory import Peaks
@@ -37,7 +37,7 @@ _PATIENCE_SECONDS = 1.0
 #: While the pool has work, a group gathers for so long: larger groups cost less each.
 _GATHER_SECONDS = 0.03
 _UNWRITABLE = "NotRecordable"
-Aside = tuple[Callable[[Session], Any], Callable[[], None]]
+Errand = tuple[Callable[[Session], object], Callable[[], None]]
 
 
 class Recorder:
@@ -47,12 +47,16 @@ class Recorder:
         self._concurrency = concurrency
         self._nudge = nudge
         self._consumer: Any = None
+        #: True while messages can arrive; set by the event loop.
+        self.listening = False
         self._changed = threading.Condition(threading.RLock())
         self._offers: deque[JobRequest] = deque()
         #: Messages of a newer sending than the attempt that we still hold: looked at once that is recorded.
         self._early: list[JobRequest] = []
-        #: Messages that are no claims: what to write for each, and how to answer the broker once that is committed.
-        self._asides: deque[Aside] = deque()
+        #: What the group that is being recorded has offered.
+        self._recording: list[JobRequest] = []
+        #: Messages that are not for the pool: what to write for each, and how to answer the broker then.
+        self._errands: deque[Errand] = deque()
         #: Claimed and acknowledged, waiting for a free slot: (request, since).
         self._ready: deque[tuple[JobRequest, float]] = deque()
         self._outcomes: deque[tuple[JobRequest, Outcome]] = deque()
@@ -80,7 +84,7 @@ class Recorder:
             self._consumer = consumer
             self._offers.clear()
             self._early.clear()
-            self._asides.clear()
+            self._errands.clear()
             self._prefetch.reset()
 
     def offer(self, request: JobRequest) -> None:
@@ -91,16 +95,21 @@ class Recorder:
 
     def turn_away(self, hint: Hint, acknowledge: Callable[[], None]) -> None:
         """A message of ours arrived whose task this worker does not know: its job waits for one that does."""
-        self._put_aside(lambda session: unknown.hold_unknown(session, [hint]), acknowledge)
+        self._run_errand(lambda session: unknown.hold_unknown(session, [hint]), acknowledge)
 
-    def bury(self, letter: Letter, reject: Callable[[], None]) -> None:
-        """A message can be no job, and its broker keeps no dead letters: it is written down, then rejected."""
-        self._put_aside(lambda session: letters.record(session, letter), reject)
+    def bury(self, letter: Letter, answer: Callable[[], None]) -> None:
+        """A message can be no job, and its broker keeps no dead letters: it is written down, then answered."""
+        self._run_errand(lambda session: letters.record(session, letter), answer)
 
-    def _put_aside(self, write: Callable[[Session], Any], answer: Callable[[], None]) -> None:
+    def notice(self, queue: str, number: int, acknowledge: Callable[[], None]) -> None:
+        """A probe arrived."""
+        self._run_errand(lambda session: lost.see(session, queue, number), acknowledge)
+
+    def _run_errand(self, write: Callable[[Session], object], answer: Callable[[], None]) -> None:
         with self._changed:
+            # Of a worker that stops, what is not yet written comes again by itself.
             if not self._stopping:
-                self._asides.append((write, answer))
+                self._errands.append((write, answer))
                 self._changed.notify()
 
     def ended(self, request: JobRequest, outcome: Outcome | None, seconds: float | None) -> None:
@@ -135,6 +144,17 @@ class Recorder:
                 request.memory = max(memory, request.memory or 0)
         self._peaks.forget_all_but({request.worker_pid for request in running})
 
+    def unclaimed(self) -> list[str] | None:
+        """The jobs whose messages are in our hands, for the heartbeat; None while no message can arrive."""
+        with self._changed:
+            if not self.listening:
+                return None
+            return sorted({str(held.id) for held in (*self._offers, *self._early, *self._recording)})
+
+    def pace(self) -> float | None:
+        """Jobs per second that the slots manage, judged by the latest; None before the first."""
+        return self._pace.per_second()
+
     def take_away(self, job_ids: Sequence[str]) -> None:
         """These attempts are no longer ours (cancelled, rescued): stop them; the rows already say so."""
         with self._changed:
@@ -159,7 +179,7 @@ class Recorder:
             self._stopping = True
             offers, self._offers, self._early = [*self._offers, *self._early], deque(), []
             # Not yet written: they come again by themselves.
-            self._asides.clear()
+            self._errands.clear()
             self._put_back_ready(0)
             self._changed.notify()
         for request in offers:
@@ -184,7 +204,7 @@ class Recorder:
         while True:
             offers, outcomes = self._next_group()
             try:
-                self._write_asides()
+                self._do_errands()
                 if offers or outcomes:
                     self._record(offers, outcomes)
                 elif self._finishing:
@@ -234,34 +254,34 @@ class Recorder:
                     else:
                         self._outcomes.append((request, Failed(outcome.claimed, Error(_UNWRITABLE, str(trouble)))))
 
-    def _write_asides(self) -> None:
+    def _do_errands(self) -> None:
         """Write what is no claim, then answer the broker: if we die in between the message comes again."""
         with self._changed:
-            asides = list(self._asides)[:GROUP]
-        if not asides:
+            errands = list(self._errands)[:GROUP]
+        if not errands:
             return
         try:
-            self._write_these(asides)
+            self._write(errands)
         except Exception as trouble:
             if _is_outage(trouble):
                 raise
-            for aside in asides:
-                self._write_alone(aside)
+            for errand in errands:
+                self._write_alone(errand)
         with self._changed:
-            for aside in asides:
-                if aside in self._asides:
-                    self._asides.remove(aside)
-        for _, answer in asides:
+            for errand in errands:
+                if errand in self._errands:
+                    self._errands.remove(errand)
+        for _, answer in errands:
             self._on_loop(answer)
 
-    def _write_these(self, asides: Sequence[Aside]) -> None:
+    def _write(self, errands: Sequence[Errand]) -> None:
         with core_session(self._engine) as session, session.begin():
-            for write, _ in asides:
+            for write, _ in errands:
                 write(session)
 
-    def _write_alone(self, aside: Aside) -> None:
+    def _write_alone(self, errand: Errand) -> None:
         try:
-            self._write_these([aside])
+            self._write([errand])
         except Exception as trouble:
             if _is_outage(trouble):
                 raise
@@ -269,8 +289,9 @@ class Recorder:
 
     def _next_group(self) -> tuple[list[JobRequest], list[tuple[JobRequest, Outcome]]]:
         with self._changed:
+            self._recording = []
             self._offer_early_again()
-            idle = not self._outcomes and not (self._offers and self._room() > 0) and not self._asides
+            idle = not self._outcomes and not (self._offers and self._room() > 0) and not self._errands
             if idle and not self._finishing:
                 self._changed.wait(_PATIENCE_SECONDS / 2)
                 self._offer_early_again()
@@ -278,7 +299,8 @@ class Recorder:
             self._give_back_surplus()
             outcomes = [self._outcomes.popleft() for _ in range(min(GROUP, len(self._outcomes)))]
             room = 0 if self._stopping else min(GROUP, self._room(), len(self._offers))
-            return [self._offers.popleft() for _ in range(room)], outcomes
+            self._recording = [self._offers.popleft() for _ in range(room)]
+            return self._recording, outcomes
 
     def _is_fed(self) -> bool:
         """The pool has something to do while we gather."""

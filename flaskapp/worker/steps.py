@@ -49,6 +49,8 @@ class JobCore(bootsteps.StartStopStep):
             concurrency=worker.concurrency,
             tasks=list(app.tasks),
             holds=self.recorder.holds,
+            unclaimed=self.recorder.unclaimed,
+            pace=self.recorder.pace,
             take_away=self.recorder.take_away,
             every_beat=self._every_beat,
         )
@@ -80,6 +82,7 @@ class JobCore(bootsteps.StartStopStep):
         self.heartbeat.stop()
         self.app.relay.stop()
         self.stand_in.stop()
+        self.app.prober.stop()
 
 
 class Attach(bootsteps.StartStopStep):
@@ -92,6 +95,18 @@ class Attach(bootsteps.StartStopStep):
             # What is rejected while its dead-letter exchange is missing is gone.
             topology.DEAD_QUEUE(consumer.connection.default_channel).declare()
         consumer.controller.recorder.attach(consumer)
+
+
+class Listen(bootsteps.StartStopStep):
+    """Says from when to when messages can arrive: a worker that connects again is not idle."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def start(self, consumer: Any) -> None:
+        consumer.controller.recorder.listening = True
+
+    def stop(self, consumer: Any) -> None:
+        consumer.controller.recorder.listening = False
 
 
 class StandIn:

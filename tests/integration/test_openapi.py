@@ -17,8 +17,8 @@ import pytest
 from sqlalchemy import select
 
 from flaskapp.api.openapi import document
-from flaskapp.jobs.letters import Letter, record
-from flaskapp.jobs.models import DeadLetter, Firing, Schedule
+from flaskapp.jobs.letters import DeadLetter, Letter, record
+from flaskapp.jobs.models import Firing, Schedule
 from flaskapp.jobs.outcomes import Wish
 from flaskapp.jobs.schedules import Order
 from tests.integration.doors_fixtures import Doors, Script

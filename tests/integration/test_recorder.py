@@ -10,9 +10,9 @@ from sqlalchemy.exc import DataError, OperationalError
 from sqlalchemy.orm import Session
 
 from flaskapp.jobs import control, lifecycle
-from flaskapp.jobs.letters import Letter
+from flaskapp.jobs.letters import DeadLetter, Letter
 from flaskapp.jobs.limits import Rule
-from flaskapp.jobs.models import DeadLetter, JobState
+from flaskapp.jobs.models import JobState
 from flaskapp.jobs.outcomes import Claimed, Hint, RetryLater, Succeeded, Wish
 from flaskapp.jobs.unknown import UNKNOWN
 from flaskapp.worker import recorder as recording
@@ -240,14 +240,14 @@ def test_a_letter_waits_for_a_database_that_is_away(
     recorder: Recorder, session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers: list[int] = []
-    real, troubles = recorder._write_these, [OperationalError("INSERT", {}, Exception("away"))]
+    real, troubles = recorder._write, [OperationalError("INSERT", {}, Exception("away"))]
 
-    def away_once(asides: Any) -> None:
+    def away_once(errands: Any) -> None:
         if troubles:
             raise troubles.pop()
-        real(asides)
+        real(errands)
 
-    monkeypatch.setattr(recorder, "_write_these", away_once)
+    monkeypatch.setattr(recorder, "_write", away_once)
     started(recorder).bury(Letter("malformed"), lambda: answers.append(1))
 
     wait_until(lambda: answers, 5, "it is answered")
@@ -260,7 +260,7 @@ def test_what_cannot_be_written_at_all_stops_no_other(recorder: Recorder, sessio
     def wrong(_: Session) -> None:
         raise KeyError("a bug of ours")
 
-    recorder._put_aside(wrong, lambda: answers.append("bad"))
+    recorder._run_errand(wrong, lambda: answers.append("bad"))
     recorder.bury(Letter("malformed"), lambda: answers.append("good"))
     started(recorder)
 
