@@ -18,8 +18,8 @@ from flaskapp.jobs.clock import now
 from flaskapp.jobs.models import Firing, Schedule
 from flaskapp.jobs.schedules import Order
 from flaskapp.worker.entries import Entry, check_name, read_entry
-from flaskapp.worker.firing import Fire, said, was_looked_at
-from flaskapp.worker.rhythms import Once
+from flaskapp.worker.firing import Fire, was_looked_at
+from flaskapp.worker.rhythms import Once, said
 
 logger = logging.getLogger(__name__)
 

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from celery.beat import BeatLazyFunc
 from celery.schedules import crontab
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
@@ -443,6 +444,23 @@ def test_a_removed_schedule_that_is_still_in_the_code_begins_again(beat: Beat) -
         session.execute(delete(Schedule))
     assert beat.turn() == []
     assert beat.row().wish is not None
+
+
+def test_a_lazy_argument_that_fails_for_a_moment_costs_no_due_time(beat: Beat) -> None:
+    answers: list[Any] = [KeyError("not yet"), "first sight"]
+
+    def answer() -> str:
+        if isinstance(given := answers.pop(), Exception):
+            raise given
+        return str(given)
+
+    seen(beat, 11, args=(BeatLazyFunc(answer),))
+    assert (beat.turn(), beat.row().problem) == ([], "Schedule 'one': KeyError('not yet')")
+    answers.append("now")
+
+    (job_id,) = beat.turn()
+
+    assert (beat.bench.job(job_id).args, beat.row().problem) == ('["now"]', None)
 
 
 # --- options ----------------------------------------------------------------------------------------------
