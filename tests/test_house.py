@@ -38,6 +38,7 @@ def test_every_arrow_is_drawn() -> None:
         "settle",
         "still_held",
         "compact_tally",
+        "expire_overdue",
     }
     drawing = DOCS["job"].split("```")[1]
     assert [arrow for arrow in arrows if arrow not in apart and arrow not in drawing] == []

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from flaskapp.api.rules import LONGEST_SECONDS, MOST_RUNNING, MOST_STARTS
 from flaskapp.api.wishes import MOST_ATTEMPTS
 from flaskapp.jobs.models import QUEUES, JobState
 
@@ -42,6 +43,7 @@ def page_of(name: str) -> Schema:
 
 
 _error = {"anyOf": [ref("Error"), {"type": "null"}]}
+_rate = {"anyOf": [ref("Rate"), {"type": "null"}]}
 
 SCHEMAS: dict[str, Schema] = {
     "NewJob": record(
@@ -56,6 +58,12 @@ SCHEMAS: dict[str, Schema] = {
                 "minLength": 1,
                 "maxLength": 255,
                 "description": "While a live job holds it, submitting again answers 200 with that job.",
+            },
+            "limit_key": {
+                **maybe(TEXT),
+                "minLength": 1,
+                "maxLength": 255,
+                "description": "Jobs with the same key share the limit that an operator sets for it.",
             },
             "max_attempts": {**maybe(WHOLE), "minimum": 1, "maximum": MOST_ATTEMPTS},
         },
@@ -111,6 +119,7 @@ SCHEMAS: dict[str, Schema] = {
             "worker": maybe(TEXT),
             "owner": maybe(TEXT),
             "unique_key": maybe(TEXT),
+            "limit_key": maybe(TEXT),
             "schedule": maybe(TEXT),
         }
     ),
@@ -165,6 +174,8 @@ SCHEMAS: dict[str, Schema] = {
             "running": WHOLE,
             "oldest_run_at": maybe(MOMENT),
             "paused_at": maybe(MOMENT),
+            "max_running": maybe(WHOLE),
+            "rate": _rate,
         }
     ),
     "Queues": page_of("Queue"),
@@ -179,6 +190,35 @@ SCHEMAS: dict[str, Schema] = {
             "at": {**MOMENT, "description": "When it was decided."},
         }
     ),
+    "Rate": record(
+        {
+            "count": {**WHOLE, "minimum": 1, "maximum": MOST_STARTS},
+            "seconds": {**NUMBER, "minimum": 0.001, "maximum": LONGEST_SECONDS},
+        }
+    ),
+    "NewLimit": record(
+        {
+            "max_running": {
+                **maybe(WHOLE),
+                "minimum": 1,
+                "maximum": MOST_RUNNING,
+                "description": "At most so many run at a time; left out: any number.",
+            },
+            "rate": {**_rate, "description": "In no span of `seconds` do more than `count` start."},
+        },
+        required=[],
+    ),
+    "Limit": record(
+        {
+            "key": TEXT,
+            "max_running": maybe(WHOLE),
+            "rate": _rate,
+            "waiting": WHOLE,
+            "queued": WHOLE,
+            "running": WHOLE,
+        }
+    ),
+    "Limits": page_of("Limit"),
     "Schedule": record(
         {
             "name": TEXT,

@@ -105,6 +105,8 @@ class Job(Base):
     #: JSON: the exception's module and arguments, so that AsyncResult.get can raise it again.
     error_data: Mapped[str | None] = mapped_column(LongText)
 
+    #: Jobs with the same key share its limit, if one is set (`job_limit`).
+    limit_key: Mapped[str | None] = mapped_column(String(255))
     unique_key: Mapped[str | None] = mapped_column(String(255))
     #: The unique key while the job is not final; MariaDB has no partial index.
     live_key: Mapped[str | None] = mapped_column(String(255), unique=True)
@@ -143,6 +145,8 @@ Index("job_pages_by_queue", Job.queue, Job.created_at, Job.id)
 Index("job_pages_by_owner", Job.owner, Job.created_at, Job.id)
 Index("job_prunable", Job.state, Job.finished_at)
 Index("job_children", Job.parent_id)
+Index("job_of_limit", Job.limit_key, Job.state)
+Index("job_expiring", Job.state, Job.expires_at)
 
 
 class Attempt(Base):
@@ -218,6 +222,38 @@ class Queue(Base):
 
     name: Mapped[str] = mapped_column(String(64), primary_key=True)
     paused_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    #: The same words as in `job_limit`.
+    max_running: Mapped[int | None]
+    rate_count: Mapped[int | None]
+    rate_seconds: Mapped[float | None]
+
+
+class Limit(Base):
+    """What the jobs of one `limit_key` share, in whichever queues they stand; a key without a row is not limited."""
+
+    __tablename__ = "job_limit"
+
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    #: At most so many run at a time; empty: any number.
+    max_running: Mapped[int | None]
+    #: At most so many start in any span of `rate_seconds`; both are empty or neither.
+    rate_count: Mapped[int | None]
+    rate_seconds: Mapped[float | None]
+
+
+class Start(Base):
+    """When a job under a rate started; kept as long as it counts."""
+
+    __tablename__ = "job_start"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    #: Whose rate it counts for: a `key` or a `queue`, and its name.
+    kind: Mapped[str] = mapped_column(String(5))
+    name: Mapped[str] = mapped_column(String(255))
+    at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+Index("job_start_of_limit", Start.kind, Start.name, Start.at)
 
 
 class Schedule(Base):

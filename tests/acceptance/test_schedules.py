@@ -5,19 +5,27 @@ import signal
 from datetime import datetime, timedelta
 
 import pytest
+from sqlalchemy import select
 
 from flaskapp.jobs import schedules
-from flaskapp.jobs.models import Firing, JobState, Schedule
+from flaskapp.jobs.models import Firing, Job, JobState, Schedule
 from tests.acceptance.conftest import Stack
-from tests.acceptance.test_faults import scheduled
-from tests.helpers import kill, wait_until
+from tests.helpers import Process, kill, wait_until
 
 EVERY = timedelta(seconds=0.5)
 ALL = {"TEST_SCHEDULE_SECONDS": "0.5", "TEST_SCHEDULE_KEYS": '{"missed": "all"}'}
 
 
 def due_times(stack: Stack) -> list[datetime]:
-    return [job.run_at for job in scheduled(stack)]
+    with stack.bench.session() as session:
+        query = select(Job.run_at).where(Job.schedule == "every-moment").order_by(Job.run_at)
+        return list(session.scalars(query))
+
+
+def start_doomed_beat(stack: Stack) -> Process:
+    """It is killed in its first turn in which something is due: written, but not committed."""
+    place = "a schedule fired, before COMMIT"
+    return stack.start_beat(DIE_AT=place, DIE_PROOF=f"{stack.environment['INSTANCE_PATH']}/proof", **ALL)
 
 
 def until_more(stack: Stack, count: int) -> list[datetime]:
@@ -43,9 +51,8 @@ def assert_each_once(due: list[datetime]) -> None:
 
 
 def test_a_beat_killed_in_the_middle_of_a_tick_loses_and_doubles_nothing(stack: Stack) -> None:
-    # Its first firing is written but not committed when it dies: nobody else was there to be first.
-    doomed = stack.start_beat(TEST_DIE_IN_TICK="1", **ALL)
-    assert doomed.popen.wait(60) == -signal.SIGKILL
+    # Nobody else was there to be first.
+    assert start_doomed_beat(stack).popen.wait(60) == -signal.SIGKILL
     assert (due_times(stack), history(stack)) == ([], [])
     seen = row(stack)
     assert seen is not None
@@ -64,8 +71,8 @@ def test_beats_that_come_and_are_killed_make_one_job_for_each_due_time(stack: St
         passing = stack.start_beat(**ALL)
         until_more(stack, random.randrange(2, 6))
         kill(passing)
-    doomed = stack.start_beat(TEST_DIE_IN_TICK="1", **ALL)
-    assert doomed.popen.wait(60) == -signal.SIGKILL
+    # It waits until it is the first of the two.
+    assert start_doomed_beat(stack).popen.wait(60) == -signal.SIGKILL
 
     assert_each_once(until_more(stack, 6))
 
