@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, and_, case, delete, exists, func, insert, or_, select
+from sqlalchemy import ColumnElement, and_, case, delete, exists, func, insert, or_, select, true
 from sqlalchemy.orm import Session
 
 from flaskapp.jobs.clock import now, seconds_from_now
 from flaskapp.jobs.models import Job, JobState, Limit, Queue, Start
 from flaskapp.jobs.submitting import PARKED
+from flaskapp.jobs.unknown import UNKNOWN
 
 #: A message that nobody took for so long does not stand for a job that is about to run: it keeps no place.
 _ABOUT_TO_RUN_SECONDS = 60.0
@@ -123,10 +124,9 @@ def full(session: Session) -> set[Bound]:
 
 
 def has_room(full: Collection[Bound]) -> ColumnElement[bool]:
-    """The relay's part of the WHERE: not of a paused queue, and not of a queue or key that is full."""
-    paused = select(Queue.name).where(Queue.paused_at.is_not(None))
+    """The relay's part of the WHERE: not of a queue or key that is full."""
     keys, queues = ([bound.name for bound in full if bound.kind == kind] for kind in ("key", "queue"))
-    conditions: list[ColumnElement[bool]] = [Job.queue.not_in(paused)]
+    conditions: list[ColumnElement[bool]] = [true()]
     if keys:
         conditions.append(or_(Job.limit_key.is_(None), Job.limit_key.not_in(keys)))
     if queues:
@@ -192,7 +192,9 @@ def _is_queued() -> ColumnElement[bool]:
 
 def _is_being_sent() -> ColumnElement[bool]:
     """In the hands of a relay."""
-    reserved = and_(Job.sender.is_not(None), Job.sender != PARKED, Job.sending_until > now(), Job.run_at <= now())
+    reserved = and_(
+        Job.sender.is_not(None), Job.sender.not_in([PARKED, UNKNOWN]), Job.sending_until > now(), Job.run_at <= now()
+    )
     return and_(Job.state == JobState.WAITING, reserved)
 
 

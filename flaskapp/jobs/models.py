@@ -7,7 +7,7 @@ Nothing here knows Flask, Celery or Kombu.
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import CheckConstraint, Index, String, Text, UniqueConstraint, or_
+from sqlalchemy import BigInteger, CheckConstraint, Index, LargeBinary, String, Text, UniqueConstraint, or_
 from sqlalchemy.dialects import mysql
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -16,6 +16,7 @@ from flaskapp.jobs.clock import UtcDateTime, now
 
 #: MariaDB's TEXT ends at 65,535 bytes.
 LongText = Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
+LongBytes = LargeBinary().with_variant(mysql.LONGBLOB(), "mysql", "mariadb")
 #: The queues that every installation has: one per subject, and one for the rest.
 QUEUES = ("default", "uploads", "mail", "query")
 #: Celery's longest id; ids from callers and canvas are kept as they are.
@@ -80,6 +81,8 @@ class Job(Base):
     sending_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     #: The number of its newest sending (a new attempt makes older ones stale); each message carries it, claim compares.
     sends: Mapped[int] = mapped_column(default=0)
+    #: How often its message was found lost since it last started: each time doubles how long the next one is given.
+    losses: Mapped[int] = mapped_column(default=0)
 
     #: How often it was claimed: the number that fences.
     attempt: Mapped[int] = mapped_column(default=0)
@@ -138,6 +141,8 @@ Job.__table__.append_constraint(  # type: ignore[attr-defined]
     )
 )
 Index("job_due", Job.state, Job.run_at)
+#: What the relay takes next, queue by queue and priority by priority, and how much of a queue stands at the broker.
+Index("job_line", Job.state, Job.queue, Job.priority, Job.run_at, Job.id)
 Index("job_pages", Job.created_at, Job.id)
 Index("job_pages_by_state", Job.state, Job.created_at, Job.id)
 Index("job_pages_by_task", Job.task, Job.created_at, Job.id)
@@ -192,6 +197,43 @@ class Tally(Base):
     pruned: Mapped[int] = mapped_column(default=0)
 
 
+class DeadLetter(Base):
+    """A message that could not be delivered as a job: kept until somebody looks, or KEEP_FAILED_DAYS pass."""
+
+    __tablename__ = "dead_letter"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    at: Mapped[datetime] = mapped_column(UtcDateTime, default=now())
+    #: rejected, expired, maxlen, delivery_limit (the broker's words); malformed, unknown task, no job, stray (ours).
+    reason: Mapped[str] = mapped_column(String(30))
+    #: What else is known, as a sentence.
+    detail: Mapped[str] = mapped_column(String(500), default="")
+    #: Where it died.
+    queue: Mapped[str | None] = mapped_column(String(255))
+    exchange: Mapped[str] = mapped_column(String(255), default="")
+    routing_key: Mapped[str] = mapped_column(String(255), default="")
+    #: What its headers say, if that can be an id and a name; without a row of that id it never runs by itself.
+    job_id: Mapped[str | None] = mapped_column(JobId)
+    task: Mapped[str | None] = mapped_column(String(255))
+    #: The number of our own sending; empty if somebody else sent it.
+    send: Mapped[int | None]
+    #: JSON.
+    headers: Mapped[str] = mapped_column(LongText, default="{}")
+    content_type: Mapped[str | None] = mapped_column(String(255))
+    #: The beginning of the body; `size` is that of the whole.
+    payload: Mapped[bytes] = mapped_column(LongBytes, default=b"")
+    size: Mapped[int] = mapped_column(BigInteger, default=0)
+    #: The same for the same death of the same message, however often the broker delivers it.
+    fingerprint: Mapped[str] = mapped_column(String(64), index=True)
+    #: When and by whom it was made a job again.
+    replayed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    replayed_by: Mapped[str | None] = mapped_column(String(80))
+
+
+Index("dead_letter_prunable", DeadLetter.at)
+Index("dead_letter_of_job", DeadLetter.job_id)
+
+
 class Worker(Base):
     """One live process of the job core: a worker with its pool, or a beat."""
 
@@ -211,8 +253,14 @@ class Worker(Base):
     beats: Mapped[int] = mapped_column(default=0)
     #: JSON: {job id: attempt} that the worker really holds.
     holds: Mapped[str] = mapped_column(LongText, default="{}")
+    #: JSON: ids of the jobs whose messages it has received and not yet claimed; empty while it does not listen.
+    unclaimed: Mapped[str | None] = mapped_column(LongText)
+    #: Jobs per second that its slots manage, judged by its latest ones; empty until it has run one.
+    pace: Mapped[float | None]
     #: Memory of the process and its pool, in bytes.
-    memory: Mapped[int | None]
+    memory: Mapped[int | None] = mapped_column(BigInteger)
+    #: JSON: the names of the tasks that it knows, so that others know whether anybody does.
+    tasks: Mapped[str | None] = mapped_column(LongText)
 
 
 class Queue(Base):
@@ -254,6 +302,29 @@ class Start(Base):
 
 
 Index("job_start_of_limit", Start.kind, Start.name, Start.at)
+
+
+class Probe(Base):
+    """What is known about the messages of a queue: the numbered probe that goes through it, and the broker's count."""
+
+    __tablename__ = "probe"
+
+    queue: Mapped[str] = mapped_column(String(64), primary_key=True)
+    #: Of the newest probe.
+    number: Mapped[int] = mapped_column(default=0)
+    #: When it was sent; empty while none is under way.
+    sent_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    #: When a worker received it; a margin later it is looked who should have come before it.
+    seen_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    #: How many went missing since one was last seen.
+    missing: Mapped[int] = mapped_column(default=0)
+    #: JSON: up to twenty of the jobs whose messages were proven lost at the last look, how many there were, and when.
+    lost_ids: Mapped[str] = mapped_column(LongText, default="[]")
+    lost: Mapped[int] = mapped_column(default=0)
+    looked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    #: How many messages the broker says are ready there (empty: it cannot tell), and when it last answered.
+    messages: Mapped[int | None]
+    answered_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
 class Schedule(Base):
