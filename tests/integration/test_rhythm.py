@@ -414,6 +414,16 @@ def test_a_wrong_entry_stops_no_other_and_says_why(beat: Beat, wrong: Any) -> No
     assert (beat.row().problem, beat.row("wrong").next_time) == (None, None)
 
 
+def test_what_is_wrong_is_logged_once_by_each_beat(beat: Beat, caplog: pytest.LogCaptureFixture) -> None:
+    beat.entries |= {"wrong": {"task": "diagnostics.echo", "schedule": 0}, 7: ECHO}
+    for _ in range(3):
+        beat.turn()
+    beat.restart()
+    beat.turn()
+    said = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert [sentence.startswith("Schedule 'wrong': schedule must be") for sentence in said] == [True, False] * 2
+
+
 def test_a_corrected_entry_begins_now(beat: Beat) -> None:
     seen(beat, 57)
     beat.entries["one"] = ECHO | {"missed": "never"}
