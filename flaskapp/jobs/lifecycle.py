@@ -5,9 +5,9 @@ missing id) means another process was first: an answer, not an accident.
 Nothing here commits: the caller owns the transaction.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
-from typing import cast
+from typing import Any, cast
 
 from sqlalchemy import (
     ColumnElement,
@@ -18,13 +18,13 @@ from sqlalchemy import (
     null,
     or_,
     select,
-    update,
 )
 from sqlalchemy.orm import Session
 
+from flaskapp.jobs import limits
 from flaskapp.jobs.changes import archive, change, error_columns, finish, held, remember, wait
 from flaskapp.jobs.clock import now, seconds_from_now
-from flaskapp.jobs.models import Job, JobState, Queue
+from flaskapp.jobs.models import Job, JobState
 from flaskapp.jobs.outcomes import (
     Claimed,
     Crashed,
@@ -59,27 +59,45 @@ def take_to_send(session: Session, sender: str, limit: int, seconds: float) -> l
 
     They stay waiting: if the sender dies, the reservation runs out and another sends them again.
     """
+    ids: list[str] = []
+    full = limits.full(session)
+    while True:
+        due = _due_to_send(session, full, limit - len(ids))
+        admitted = limits.admit_to_send(session, due) if due else limits.Admission()
+        ids += admitted.ids
+        _reserve(session, admitted.ids, sender, seconds)
+        if not admitted.full or len(ids) >= limit:
+            break
+        # Behind those that found no room others may stand that do.
+        full |= admitted.full
+    if not ids:
+        return []
+    fresh = select(Job).where(Job.id.in_(ids)).execution_options(populate_existing=True)
+    rows = session.execute(fresh).scalars().all()
+    return sorted(rows, key=lambda job: (-job.priority, job.run_at, job.id))
+
+
+def _due_to_send(session: Session, full: Collection[limits.Bound], limit: int) -> Sequence[Any]:
     unreserved = or_(Job.sending_until.is_(None), Job.sending_until < now())
-    paused = select(Queue.name).where(Queue.paused_at.is_not(None))
     due = (
-        select(Job.id)
-        .where(Job.state == JobState.WAITING, Job.run_at <= now(), unreserved, Job.queue.not_in(paused))
+        select(Job.id, Job.queue, Job.limit_key)
+        .where(Job.state == JobState.WAITING, Job.run_at <= now(), unreserved, limits.has_room(full))
         .order_by(Job.priority.desc(), Job.run_at, Job.id)
         .limit(limit)
         .with_for_update(skip_locked=True)
     )
-    ids = list(session.execute(due).scalars())
-    if not ids:
-        return []
-    session.execute(
-        update(Job)
-        .where(Job.id.in_(ids))
-        .values(sender=sender, sending_until=seconds_from_now(seconds), sends=Job.sends + 1)
-        .execution_options(synchronize_session=False)
-    )
-    fresh = select(Job).where(Job.id.in_(ids)).execution_options(populate_existing=True)
-    rows = session.execute(fresh).scalars().all()
-    return sorted(rows, key=lambda job: (-job.priority, job.run_at, job.id))
+    return session.execute(due).all()
+
+
+def _reserve(session: Session, job_ids: Sequence[str], sender: str, seconds: float) -> None:
+    if job_ids:
+        change(
+            session,
+            Job.id.in_(job_ids),
+            sender=sender,
+            sending_until=seconds_from_now(seconds),
+            sends=Job.sends + 1,
+        )
 
 
 def mark_queued(session: Session, sender: str, job_ids: Sequence[str]) -> int:
@@ -119,9 +137,13 @@ def hold(session: Session, hint: Hint, seconds: float) -> bool:
 
     The message may have overtaken mark_queued, which then finds nothing to mark.
     """
-    sent = and_(Job.id == hint.job_id, Job.state.in_([JobState.WAITING, JobState.QUEUED]), Job.sends == hint.send)
-    rest = {"sender": null(), "sending_until": seconds_from_now(seconds)}
-    return bool(change(session, sent, state=JobState.WAITING, queued_at=null(), **rest))
+    sent = and_(Job.id == hint.job_id, Job.sends == hint.send)
+    return bool(_hold(session, sent, seconds_from_now(seconds)))
+
+
+def _hold(session: Session, where: ColumnElement[bool], until: ColumnElement[Any]) -> int:
+    unstarted = and_(where, Job.state.in_([JobState.WAITING, JobState.QUEUED]))
+    return change(session, unstarted, state=JobState.WAITING, queued_at=null(), sender=null(), sending_until=until)
 
 
 # --- waiting, queued ─▶ running ---------------------------------------------------------------------------
@@ -132,27 +154,36 @@ def claim(session: Session, hints: Iterable[Hint], worker: str) -> dict[str, Cla
 
     Waiting is accepted too: a message can overtake mark_queued. A message from an older sending (or from somebody
     else, for a job that we have sent), for a job that is not yet due or already taken is refused. One that is past
-    its expiry is cancelled instead.
+    its expiry is cancelled instead; one of a paused queue, or for which a limit leaves no room, is held.
     A job this worker already holds is answered again as it stands: the commit of its claim went through, but the
     answer was lost. So a worker must not offer what it knows it holds.
     """
     # Of several messages for one job the newest counts.
     wanted = {hint.job_id: hint for hint in sorted(hints, key=lambda hint: hint.send or 0)}
     fields = (Job.id, Job.state, Job.sends, Job.attempt, Job.retries, Job.max_retries, Job.owner, Job.ignore_result)
+    place = (Job.queue, Job.limit_key, Job.priority, Job.run_at)
     # A queued job was due when it was sent; refusing it because a clock went back would spend its only message.
     due = or_(Job.state == JobState.QUEUED, and_(Job.state == JobState.WAITING, Job.run_at <= now()))
     mine = and_(Job.state == JobState.RUNNING, Job.worker == worker)
     rows = session.execute(
-        select(*fields, (Job.expires_at <= now()).label("late"))
+        select(*fields, *place, (Job.expires_at <= now()).label("late"))
         .where(Job.id.in_(list(wanted)), or_(due, mine))
+        # Two workers with messages for the same jobs lock them in the same order.
+        .order_by(Job.id)
         .with_for_update()
     ).all()
     # MariaDB also finds ids that differ in upper and lower case only.
     accepted = [row for row in rows if row.id in wanted and (wanted[row.id].send or 0) == row.sends]
     again = [row for row in accepted if row.state == JobState.RUNNING]
     late = [row for row in accepted if row.late and row not in again]
-    fresh = [row for row in accepted if row not in again and row not in late]
+    startable = [row for row in accepted if row not in again and row not in late]
     expire(session, [row.id for row in late])
+    admitted = limits.admit_to_start(session, sorted(startable, key=_rank)) if startable else limits.Admission()
+    started = set(admitted.ids)
+    fresh = [row for row in startable if row.id in started]
+    if len(fresh) < len(startable):
+        # No rest: the relay sends them again as soon as the queue goes on, or there is room.
+        _hold(session, Job.id.in_([row.id for row in startable if row.id not in started]), null())
     if fresh:
         change(
             session,
@@ -161,15 +192,30 @@ def claim(session: Session, hints: Iterable[Hint], worker: str) -> dict[str, Cla
             attempt=Job.attempt + 1,
             worker=worker,
             queued_at=func.coalesce(Job.queued_at, now()),
-            started_at=now(),
+            # What a rate counted is what stands in the row.
+            started_at=admitted.at if admitted.at is not None else now(),
             sender=null(),
             sending_until=null(),
         )
     numbers = {row.id: row.attempt for row in again} | {row.id: row.attempt + 1 for row in fresh}
     return {
-        row.id: Claimed(row.id, numbers[row.id], worker, row.retries, row.max_retries, row.owner, row.ignore_result)
+        row.id: Claimed(
+            row.id,
+            numbers[row.id],
+            worker,
+            row.retries,
+            row.max_retries,
+            row.owner,
+            row.ignore_result,
+            limited=row.id in admitted.limited,
+        )
         for row in again + fresh
     }
+
+
+def _rank(row: Any) -> Any:
+    """Highest priority first, then oldest: who gets the room that a limit leaves."""
+    return (-row.priority, row.run_at, row.id)
 
 
 def known(session: Session, job_ids: Iterable[str]) -> set[str]:
@@ -179,9 +225,21 @@ def known(session: Session, job_ids: Iterable[str]) -> set[str]:
 
 def expire(session: Session, job_ids: Sequence[str]) -> int:
     """They were not started in time: waiting, queued ─▶ cancelled."""
-    if not job_ids:
-        return 0
-    live = and_(Job.id.in_(job_ids), Job.state.in_([JobState.WAITING, JobState.QUEUED]))
+    return _expire(session, Job.id.in_(job_ids)) if job_ids else 0
+
+
+def expire_overdue(session: Session, limit: int) -> int:
+    """Expire up to `limit` jobs that no claim looked at in time: paused, limited, or no worker took them."""
+    # A clock that moves while the statement runs could not be looked up in an index.
+    moment = session.execute(select(now())).scalar_one()
+    overdue = and_(Job.expires_at <= moment, Job.sender.is_distinct_from(PARKED))
+    unstarted = select(Job.id).where(Job.state.in_([JobState.WAITING, JobState.QUEUED]), overdue)
+    ids = session.scalars(unstarted.limit(limit)).all()
+    return _expire(session, and_(Job.id.in_(ids), overdue)) if ids else 0
+
+
+def _expire(session: Session, where: ColumnElement[bool]) -> int:
+    live = and_(where, Job.state.in_([JobState.WAITING, JobState.QUEUED]))
     error = Error("Expired", "It was not started before its expiry time.")
     return change(session, live, **finish(JobState.CANCELLED), **error_columns(error))
 

@@ -26,6 +26,7 @@ class Wish:
     delay_seconds: float | None = None
     expires_at: datetime | None = None
     unique_key: str | None = None
+    limit_key: str | None = None
     max_retries: int | None = None
     retries: int = 0
     time_limit: float | None = None
@@ -61,6 +62,8 @@ class Claimed:
     max_retries: int | None = None
     owner: str | None = None
     ignore_result: bool = False
+    #: It fell under a limit: when it ends, another may start.
+    limited: bool = False
 
 
 @dataclass(frozen=True)

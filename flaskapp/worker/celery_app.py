@@ -23,7 +23,7 @@ from flaskapp.extensions import db
 from flaskapp.jobs import lifecycle
 from flaskapp.jobs.models import QUEUES
 from flaskapp.jobs.outcomes import RetryLater, Wish
-from flaskapp.worker import limits
+from flaskapp.worker import limits, prefetch
 from flaskapp.worker.attempt import RunningAttempt, current_attempt
 from flaskapp.worker.steps import Attach, JobCore
 
@@ -62,8 +62,9 @@ class Offload(Celery):
     ) -> Any:
         """Write the job's row and answer its AsyncResult.
 
-        Beyond Celery's options: `unique_key` (a live job with the same key is answered instead), `max_attempts`,
-        `owner` (else the running job's, else the signed-in account's). Raises BadArguments for what cannot be a job.
+        Beyond Celery's options: `unique_key` (a live job with the same key is answered instead), `limit_key` (jobs
+        with the same key share a limit), `max_attempts`, `owner` (else the running job's, else the signed-in
+        account's). Raises BadArguments for what cannot be a job.
         """
         attempt = current_attempt()
         if attempt is not None and task_id == attempt.claimed.job_id:
@@ -111,7 +112,7 @@ class Offload(Celery):
             raise BadArguments(f"The keyword arguments of {name} must be a mapping, not {type(kwargs).__name__}.")
         task: Task[Any, Any] | None = self.tasks.get(name)
         options = {**_defaults_of(task), **options}
-        attempts, key, countdown = options.get("max_attempts"), options.get("unique_key"), options.get("countdown")
+        attempts, countdown = options.get("max_attempts"), options.get("countdown")
         parent = current_attempt()
         request = self.current_worker_task.request if self.current_worker_task else None
         parent_id = options.get("parent_id") or (request.id if request else None)
@@ -128,7 +129,8 @@ class Offload(Celery):
             run_at=self._moment(options.get("eta")),
             delay_seconds=None if countdown is None else limits.seconds("countdown", countdown),
             expires_at=self._moment(options.get("expires")),
-            unique_key=None if key in (None, "") else str(key),
+            unique_key=_key(options.get("unique_key")),
+            limit_key=_key(options.get("limit_key")),
             max_retries=None if attempts is None else limits.whole_number("max_attempts", attempts, 1) - 1,
             retries=int(options.get("retries") or 0),
             time_limit=options.get("time_limit"),
@@ -155,6 +157,13 @@ class Offload(Celery):
             changes["queue"] = wish.queue
         if wish.expires_at is not None:
             changes["expires_at"] = wish.expires_at
+        # A retry keeps its caller's priority and key unless it names others; another task brings its own key.
+        usual = _defaults_of(self.tasks.get(name))
+        for own in ("priority", "limit_key"):
+            if options.get(own) not in (None, usual.get(own)):
+                changes[own] = getattr(wish, own)
+        if attempt.replacing:
+            changes["limit_key"] = wish.limit_key
         for limit in ("time_limit", "soft_time_limit"):
             if options.get(limit) is not None:
                 changes[limit] = options[limit]
@@ -204,7 +213,7 @@ def make_celery(app: Flask) -> Offload:
         accept_content=["json"],
         # The recorder acknowledges, once the claim is committed.
         task_acks_late=True,
-        worker_prefetch_multiplier=4,
+        worker_prefetch_multiplier=prefetch.FEW,
         # The recorder counts the slots. The pool's own lock would block it, and what the pool has to tell it.
         worker_pool_putlocks=False,
         worker_consumer="flaskapp.worker.consumer:JobConsumer",
@@ -228,7 +237,12 @@ def _defaults_of(task: Any) -> dict[str, Any]:
     """What the task's own class says about how it is sent."""
     if task is None:
         return {}
-    return {name: value for name, value in task._get_exec_options().items() if value is not None}
+    options = {**task._get_exec_options(), "limit_key": getattr(task, "limit_key", None)}
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _key(value: Any) -> str | None:
+    return None if value in (None, "") else str(value)
 
 
 def _travelling_options(options: dict[str, Any]) -> str:

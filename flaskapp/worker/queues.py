@@ -1,17 +1,16 @@
-"""What Celery makes of a queue that it is only given the name of: `worker -Q reports`, `apply_async(queue="reports")`.
+"""Queues that somebody names with `-Q` or `apply_async(queue=…)`: made like our own, bound to the one exchange.
 
-Celery's own answer is a queue on an exchange of its own, where the outbox, which publishes to ours, never reaches it.
+Celery would bind each to an exchange of its own, where the outbox publishes nothing.
 """
 
-from typing import Any
-
 from celery.app.amqp import AMQP, Queues
+from kombu import Queue
 
 from flaskapp.broker import topology
 
 
 class JobQueues(Queues):
-    def new_missing(self, name: str) -> Any:
+    def new_missing(self, name: str) -> Queue:
         return topology.queue(name)
 
 

@@ -5,6 +5,7 @@ Celery's own request settles through the backend on the event loop; this one onl
 
 import logging
 import signal
+import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -40,7 +41,10 @@ class JobRequest(Request):
             super().__init__(message, headers=headers, **options)
         self.id = self._request_dict["id"] = _name("id", self.id, 155)
         _check_time_limits(headers.get("timelimit"))
+        # The row's priority counts. Kombu's own transports write 0 here, which a retry would take for its own.
+        self._request_dict["delivery_info"]["priority"] = None
         self.recorder = recorder
+        self.arrived = time.monotonic()
         self.claimed: Claimed | None = None
         self.finished = False
         #: Cancelled or rescued while it ran: its row is final or somebody else's, there is nothing to record.
@@ -70,6 +74,7 @@ class JobRequest(Request):
             expires_at=_utc(self._expires),
             root_id=self.root_id,
             parent_id=self.parent_id,
+            limit_key=self.task.limit_key,
         )
         return limits.checked(wish)
 

@@ -1,5 +1,6 @@
 """What the recorder answers the broker: no message is spent before its job is safe, and nothing ends its thread."""
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,7 +9,8 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DataError
 from sqlalchemy.orm import Session
 
-from flaskapp.jobs import lifecycle
+from flaskapp.jobs import control, lifecycle
+from flaskapp.jobs.limits import Rule
 from flaskapp.jobs.models import JobState
 from flaskapp.jobs.outcomes import Claimed, Hint, RetryLater, Succeeded, Wish
 from flaskapp.worker import recorder as recording
@@ -25,6 +27,7 @@ class Message:
     def __init__(self, job_id: str, send: int | None, **wish: Any) -> None:
         self.id, self.hint, self.answer = job_id, Hint(job_id, send), ""
         self.wish = Wish("tests.fate", job_id=job_id, **wish)
+        self.arrived = time.monotonic()
         self.claimed: Claimed | None = None
         self.finished, self.taken_away, self.worker_pid = False, False, None
 
@@ -43,6 +46,10 @@ class Pool:
     def __init__(self) -> None:
         self.taken: list[Message] = []
         self.broken = False
+        self.nudges = 0
+
+    def nudged(self) -> None:
+        self.nudges += 1
 
     def on_task_request(self, request: Message) -> None:
         if self.broken:
@@ -58,7 +65,7 @@ def pool() -> Pool:
 @pytest.fixture
 def recorder(engine: Engine, pool: Pool, monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
     monkeypatch.setattr(recording, "task_reserved", lambda request: None)
-    recorder = Recorder(engine, WORKER, 2, lambda: None)
+    recorder = Recorder(engine, WORKER, 2, pool.nudged)
     recorder.attach(pool)
     yield recorder
     if not recorder._thread.is_alive():
@@ -208,3 +215,53 @@ def test_a_job_whose_task_nobody_knows_waits(recorder: Recorder, session: Sessio
 
     wait_until(lambda: answers == ["acknowledged"], 5, "the message is acknowledged")
     assert state_of(session, job_id) == JobState.WAITING
+
+
+def run_both(recorder: Recorder, session: Session, pool: Pool, **wish: str) -> list[Message]:
+    messages = [Message(queued(session, **wish), 1) for _ in range(2)]
+    session.commit()
+    for message in messages:
+        recorder.offer(message)
+    started(recorder)
+    wait_until(lambda: len(pool.taken) == 2, 5, "both run")
+    return messages
+
+
+def test_the_relay_learns_at_once_that_a_limited_job_has_ended(
+    recorder: Recorder, session: Session, pool: Pool
+) -> None:
+    control.set_limit(session, "customer", Rule(max_running=2))
+    in_child, in_group = run_both(recorder, session, pool, limit_key="customer")
+
+    recorder.ended(in_child, None, 0.1)
+    assert pool.nudges == 1
+
+    assert in_group.claimed is not None
+    recorder.ended(in_group, Succeeded(in_group.claimed), 0.1)
+    wait_until(lambda: pool.nudges == 2, 5, "the relay is nudged once the end is committed")
+
+
+def test_the_end_of_a_job_without_a_limit_wakes_nobody(recorder: Recorder, session: Session, pool: Pool) -> None:
+    in_child, in_group = run_both(recorder, session, pool)
+    assert in_group.claimed is not None
+
+    recorder.ended(in_child, None, 0.1)
+    recorder.ended(in_group, Succeeded(in_group.claimed), 0.1)
+
+    wait_until(lambda: recorder.holds() == {}, 5, "both ends are recorded")
+    assert pool.nudges == 0
+
+
+def test_a_message_of_a_paused_queue_is_acknowledged_and_its_job_waits(
+    recorder: Recorder, session: Session, pool: Pool
+) -> None:
+    job_id = queued(session, queue="mail")
+    control.pause_queue(session, "mail")
+    session.commit()
+    message = Message(job_id, 1)
+
+    started(recorder).offer(message)
+
+    assert answered(message) == ["acknowledged"]
+    assert state_of(session, job_id) == JobState.WAITING
+    assert pool.taken == []
