@@ -13,7 +13,7 @@ from flaskapp.diagnostics.models import Effect
 from flaskapp.drill.victim import Victim
 from flaskapp.jobs import lifecycle, queries
 from flaskapp.jobs.clock import now, seconds_from_now
-from flaskapp.jobs.models import Job, JobState, Worker
+from flaskapp.jobs.models import Job, JobState, Probe, Worker
 from flaskapp.jobs.pruning import prune_queue
 from flaskapp.jobs.retry import MOST_CRASHES
 
@@ -68,6 +68,7 @@ class Tables:
         self.rescue(session)
         for job_id in session.scalars(select(Job.id).where(self._mine, Job.state.in_(_LIVE))).all():
             lifecycle.cancel(session, job_id, by="the end of the drill")
+        session.execute(delete(Probe).where(Probe.queue == self._queue))
         session.commit()
         if keep:
             return
