@@ -48,6 +48,8 @@ class Job(Base):
     """One request to run a task."""
 
     __tablename__ = "job"
+    # Room on each page: the relay's reservation then touches no index, and costs PostgreSQL half.
+    __table_args__ = {"postgresql_with": {"fillfactor": 70}}  # noqa: RUF012 -- SQLAlchemy's own way
 
     #: The Celery task id: UUIDv7 when we make it.
     id: Mapped[str] = mapped_column(JobId, primary_key=True)

@@ -252,7 +252,7 @@ class Recorder:
                 self._offer_early_again()
             self._put_back_ready(_PATIENCE_SECONDS)
             outcomes = [self._outcomes.popleft() for _ in range(min(GROUP, len(self._outcomes)))]
-            room = 0 if self._stopping else min(GROUP, self._room(), len(self._offers))
+            room = 0 if self._stopping else min(GROUP, self._room(len(outcomes)), len(self._offers))
             self._recording = [self._offers.popleft() for _ in range(room)]
             return self._recording, outcomes
 
@@ -267,8 +267,9 @@ class Recorder:
             self._early = [request for request in self._early if self._is_early(request)]
             self._offers.extendleft(reversed(free))
 
-    def _room(self) -> int:
-        return self._concurrency + self._ahead() - self._busy - len(self._ready)
+    def _room(self, ending: int = 0) -> int:
+        """How many more may be claimed; what is claimed and still on its way to the event loop takes a place too."""
+        return self._concurrency + self._ahead() - (len(self._held) - len(self._outcomes) - ending)
 
     def _ahead(self) -> int:
         if self._usual_seconds is None:
