@@ -250,6 +250,8 @@ class Probe(Base):
     looked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     #: How many messages the broker says are ready there (empty: it cannot tell), and when it last answered.
     messages: Mapped[int | None]
+    #: At that moment: queued jobs in no worker's hands, less messages.
+    gap: Mapped[int | None]
     answered_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 

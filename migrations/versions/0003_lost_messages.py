@@ -27,6 +27,7 @@ def upgrade() -> None:
         sa.Column("lost", sa.Integer(), nullable=False),
         sa.Column("looked_at", UtcDateTime(), nullable=True),
         sa.Column("messages", sa.Integer(), nullable=True),
+        sa.Column("gap", sa.Integer(), nullable=True),
         sa.Column("answered_at", UtcDateTime(), nullable=True),
         sa.PrimaryKeyConstraint("queue"),
     )
