@@ -9,17 +9,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import cast
 
-from sqlalchemy import (
-    ColumnElement,
-    Table,
-    and_,
-    bindparam,
-    func,
-    null,
-    or_,
-    select,
-    update,
-)
+from sqlalchemy import ColumnElement, Table, and_, bindparam, func, null, or_, select, update
 from sqlalchemy.orm import Session
 
 from flaskapp.jobs.changes import archive, change, error_columns, finish, held, remember, wait
@@ -65,12 +55,14 @@ def take_to_send(session: Session, sender: str, limit: int, seconds: float, wind
     unreserved = or_(Job.sending_until.is_(None), Job.sending_until < now())
     ids: list[str] = []
     for line in window.lines_with_room(session):
+        if (size := min(limit - len(ids), window.room(line.queue))) <= 0:
+            continue
         due = (
             select(Job.id)
             .where(Job.state == JobState.WAITING, Job.queue == line.queue, Job.priority == line.priority)
             .where(Job.run_at <= now(), unreserved)
             .order_by(Job.run_at, Job.id)
-            .limit(min(limit - len(ids), window.room(line.queue)))
+            .limit(size)
             .with_for_update(skip_locked=True)
         )
         taken = list(session.execute(due).scalars())
