@@ -99,7 +99,7 @@ def _insert_unless_taken(session: Session, row: dict[str, Any]) -> str | None:
 
 def _unpark(session: Session, row: dict[str, Any]) -> None:
     parked = and_(Job.id == row["id"], Job.state == JobState.WAITING, Job.sender == PARKED)
-    arrived = {name: row[name] for name in ("task", "args", "kwargs", "options", "queue", "retries")}
+    arrived = {name: row[name] for name in ("task", "args", "kwargs", "options", "queue", "retries", "limit_key")}
     change(session, parked, **arrived, run_at=row.get("run_at", now()), sender=null(), sending_until=null())
 
 

@@ -15,6 +15,7 @@ from flaskapp.jobs import lifecycle
 from flaskapp.worker.attempt import current_attempt
 
 _SUBMITTED = "submitted"
+_WAKE = "wake the relay"
 
 
 def watch(app: Flask) -> None:
@@ -42,13 +43,20 @@ def _nudge(session: Session) -> None:
     # A savepoint's release also comes here; only the outermost commit makes rows visible.
     if session.in_nested_transaction():
         return
-    if session.info.pop(_SUBMITTED, None):
+    submitted, wake = session.info.pop(_SUBMITTED, None), session.info.pop(_WAKE, None)
+    if submitted or wake:
         relay().nudge()
+
+
+def wake_relay(session: Session) -> None:
+    """Once this transaction is committed the relay looks again: a queue goes on, or a limit leaves room."""
+    session.info[_WAKE] = True
 
 
 def _forget(session: Session, previous: object) -> None:
     if not session.in_nested_transaction():
         session.info.pop(_SUBMITTED, None)
+        session.info.pop(_WAKE, None)
 
 
 def relay() -> Relay:
