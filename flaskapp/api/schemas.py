@@ -171,6 +171,19 @@ SCHEMAS: dict[str, Schema] = {
             "accepted": WHOLE,
             "pruned": WHOLE,
             "drift": {**WHOLE, "description": "0 when accepted = pruned + all states."},
+            "broker": list_of("BrokerQueue"),
+        }
+    ),
+    "BrokerQueue": record(
+        {
+            "queue": TEXT,
+            "queued": {**WHOLE, "description": "Jobs that SQL calls queued, now."},
+            "messages": {**maybe(WHOLE), "description": "Ready at the broker when it last answered."},
+            "gap": {**maybe(WHOLE), "description": "Then: queued jobs in no worker's hands, less messages."},
+            "answered_at": maybe(MOMENT),
+            "lost": {**WHOLE, "description": "Messages proven lost at the last look; their jobs were sent again."},
+            "lost_ids": {"type": "array", "items": TEXT, "maxItems": 20},
+            "looked_at": maybe(MOMENT),
         }
     ),
     "Queue": record(

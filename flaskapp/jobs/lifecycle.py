@@ -9,17 +9,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, cast
 
-from sqlalchemy import (
-    ColumnElement,
-    Table,
-    and_,
-    bindparam,
-    case,
-    func,
-    null,
-    or_,
-    select,
-)
+from sqlalchemy import ColumnElement, Table, and_, bindparam, case, func, null, or_, select
 from sqlalchemy.orm import Session
 
 from flaskapp.jobs import limits

@@ -9,10 +9,10 @@ from sqlalchemy import Engine, select
 from sqlalchemy.exc import DataError, OperationalError
 from sqlalchemy.orm import Session
 
-from flaskapp.jobs import control, lifecycle
+from flaskapp.jobs import control, lifecycle, lost
 from flaskapp.jobs.letters import Letter
 from flaskapp.jobs.limits import Rule
-from flaskapp.jobs.models import DeadLetter, JobState
+from flaskapp.jobs.models import DeadLetter, JobState, Probe
 from flaskapp.jobs.outcomes import Claimed, Hint, RetryLater, Succeeded, Wish
 from flaskapp.jobs.unknown import UNKNOWN
 from flaskapp.worker import recorder as recording
@@ -330,3 +330,59 @@ def test_a_message_for_an_unknown_task_is_acknowledged_once_its_job_is_held(
     wait_until(lambda: answers, 5, "it is acknowledged")
     session.rollback()
     assert row_of(session, job_id)["sender"] == UNKNOWN
+
+
+class Loop:
+    """An event loop that is busy: what it is asked to do waits."""
+
+    def __init__(self) -> None:
+        self.asked: list[Any] = []
+
+    def call_soon(self, function: Any, *args: Any) -> None:
+        self.asked.append((function, args))
+
+
+def test_no_more_is_claimed_than_there_are_slots_while_the_event_loop_is_busy(
+    recorder: Recorder, session: Session, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = Loop()
+    monkeypatch.setattr(pool, "hub", loop)
+    messages = [Message(queued(session), 1) for _ in range(4)]
+    session.commit()
+    started(recorder)
+    for message in messages[:2]:
+        recorder.offer(message)
+        wait_until(lambda message=message: message.claimed, 5, "it is claimed")
+    for message in messages[2:]:
+        recorder.offer(message)
+
+    for _ in range(2):
+        known = len(loop.asked)
+        recorder.notice("mail", 1, lambda: None)
+        wait_until(lambda known=known: len(loop.asked) > known, 5, "the recorder went another round")
+
+    assert [message.claimed is not None for message in messages] == [True, True, False, False]
+    monkeypatch.setattr(pool, "hub", None)
+
+
+def test_what_is_offered_and_not_claimed_is_in_our_hands(recorder: Recorder, session: Session) -> None:
+    message = Message(queued(session), 1)
+    session.commit()
+    assert recorder.unclaimed() is None
+    recorder.listening = True
+    assert recorder.unclaimed() == []
+    recorder.offer(message)
+    assert recorder.unclaimed() == [message.id]
+    started(recorder)
+    wait_until(lambda: recorder.unclaimed() == [], 5, "it is claimed")
+
+
+def test_a_probe_is_acknowledged_once_it_is_noted(recorder: Recorder, session: Session) -> None:
+    number = lost.begin(session, "mail")
+    session.commit()
+    answered: list[bool] = []
+    recorder.notice("mail", number or 0, lambda: answered.append(True))
+    assert answered == []
+    started(recorder)
+    wait_until(lambda: answered, 5, "the probe is acknowledged")
+    assert session.scalars(select(Probe.seen_at)).one() is not None
