@@ -18,6 +18,7 @@ from sqlalchemy import (
     or_,
     select,
 )
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from flaskapp.jobs import limits
@@ -258,6 +259,15 @@ def run_again(session: Session, job_id: str) -> bool:
     row = session.execute(select(Job).where(ended).with_for_update()).scalar()
     if row is None or _key_is_held(session, row.unique_key):
         return False
+    try:
+        with session.begin_nested():
+            return _wait_again(session, ended, row)
+    except IntegrityError:
+        # Its key was taken since we looked.
+        return False
+
+
+def _wait_again(session: Session, ended: ColumnElement[bool], row: Job) -> bool:
     if row.started_at is not None:
         outcome = "failed" if row.state == JobState.FAILED else "cancelled"
         remember(session, row, outcome, Error.of_row(row), row.finished_at)
