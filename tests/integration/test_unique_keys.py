@@ -55,7 +55,7 @@ def test_processes_that_submit_the_same_keys_at_once_get_one_job_each(
             stdout=subprocess.PIPE,
             text=True,
         )
-        for _ in range(6)
+        for _ in range(4)
     ]
     try:
         for racer in racers:
