@@ -91,7 +91,7 @@ def drain_rate(left: Callable[[], int]) -> float:
     while (open_jobs := left()) and time.monotonic() < deadline:
         if first is None and open_jobs <= JOBS * 0.9:
             first = time.monotonic(), open_jobs
-        time.sleep(0.02)
+        time.sleep(0.1)
     if open_jobs or first is None:
         raise SystemExit(f"{open_jobs} of {JOBS} jobs were not done within two minutes.")
     return first[1] / (time.monotonic() - first[0])

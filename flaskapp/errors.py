@@ -26,3 +26,7 @@ class UncommittedJobs(OffloadError):
 
 class BadArguments(OffloadError):
     """What was asked cannot be a job; the message says which part and how to write it."""
+
+
+class BadSchedule(OffloadError):
+    """An entry of beat_schedule cannot be used; the message names the entry, the key and what it may say."""

@@ -216,9 +216,37 @@ def fail_and_lose_commits(task: Any, key: str, moments: list[str]) -> None:
 
 
 def fail_after_being_cancelled(task: Any) -> None:
+    _cancel(task)
+    raise ValueError("too late")
+
+
+def write_everything_after_being_cancelled(task: Any, key: str) -> str:
+    """Through the ORM, through Core, and a child: none of it may count."""
+    _cancel(task)
+    db.session.add(Effect(key=f"{key} orm", job_id=task.request.id, attempt=task.attempt_number))
+    write(task, f"{key} core")
+    task.app.tasks["tests.fate"].delay("ok")
+    return key
+
+
+def commit_after_being_cancelled(task: Any, key: str) -> None:
+    _cancel(task)
+    write(task, key)
+    db.session.commit()
+
+
+def commit_midway_then_lose_the_lease(task: Any, key: str) -> None:
+    """The checkpoint was still ours; what follows it is not."""
+    write(task, f"{key} before")
+    db.session.commit()
+    _cancel(task)
+    write(task, f"{key} after")
+
+
+def _cancel(task: Any) -> None:
+    """Somebody else fences this attempt off while it runs."""
     with Session(db.engine) as session, session.begin():
         lifecycle.cancel(session, task.request.id)
-    raise ValueError("too late")
 
 
 def replace_with_a_wrong_row(task: Any) -> None:

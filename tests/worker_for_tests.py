@@ -1,13 +1,18 @@
 """Celery's front door with the test tasks: `celery -A tests.worker_for_tests worker`.
 
 TEST_SCHEDULE_SECONDS adds a schedule of that rhythm, as a user of the project would. TEST_WITHOUT_REMOTE_CONTROL
-switches Celery's broadcasts off on every broker.
+switches Celery's broadcasts off on every broker. DIE_AT names the place where this process is to die
+(tests/faults/deadly.py).
 """
 
 import os
 
+import tests.faults.tasks
 import tests.tasks_for_tests  # noqa: F401 -- importing registers them
 from celery_worker import app
+from tests.faults import deadly
+
+deadly.arm(os.environ)
 
 if every := os.environ.get("TEST_SCHEDULE_SECONDS"):
     app.conf.beat_schedule["every-moment"] = {

@@ -44,6 +44,7 @@ IDEMPOTENCY_KEY = {
 }
 _JOB_ID = in_path("job_id", "The job's id.")
 _QUEUE = in_path("name", "The queue's name.")
+_SCHEDULE = in_path("schedule", "The schedule's name, percent-encoded.")
 _KEY = in_path("key", "The `limit_key` of the jobs.")
 _UPLOAD_ID = in_path("upload_id", "The upload's id.")
 _ONE_OF_THE_STATES = {"type": "string", "enum": [state.value for state in JobState]}
@@ -141,6 +142,34 @@ PATHS: dict[str, dict[str, Any]] = {
         ),
     },
     "/schedules": {"get": operation("Each rhythm and its due times", {"200": gives("Schedules", "All schedules")})},
+    "/schedules/{schedule}/run": {
+        "post": operation(
+            "Submit its job now, whatever its rhythm (operator); 409 says why it cannot",
+            {"202": gives("Job", "Accepted"), "200": gives("Job", "The live job that holds its unique_key")},
+            parameters=[_SCHEDULE, IDEMPOTENCY_KEY],
+        )
+    },
+    "/schedules/{schedule}/pause": {
+        "post": operation(
+            "Let a schedule make no jobs (operator)",
+            {"200": gives("Schedule", "Paused")},
+            parameters=[_SCHEDULE, IDEMPOTENCY_KEY],
+        )
+    },
+    "/schedules/{schedule}/resume": {
+        "post": operation(
+            "Let it make jobs again, from now on (operator)",
+            {"200": gives("Schedule", "Running")},
+            parameters=[_SCHEDULE, IDEMPOTENCY_KEY],
+        )
+    },
+    "/schedules/{schedule}/remove": {
+        "post": operation(
+            "Forget a schedule whose entry is gone (operator); 409 if a beat still has it",
+            {"200": gives("Schedule", "As it was")},
+            parameters=[_SCHEDULE, IDEMPOTENCY_KEY],
+        )
+    },
     "/workers": {"get": operation("The live worker and beat processes", {"200": gives("Workers", "All live ones")})},
     "/openapi.json": {
         "get": operation(

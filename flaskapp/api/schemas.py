@@ -179,6 +179,17 @@ SCHEMAS: dict[str, Schema] = {
         }
     ),
     "Queues": page_of("Queue"),
+    "Firing": record(
+        {
+            "due_at": {**maybe(MOMENT), "description": "The nominal due time, or the first of several; null: by hand."},
+            "until_at": {**maybe(MOMENT), "description": "The last of several."},
+            "times": {**maybe(WHOLE), "description": "How many; null: too many to count."},
+            "outcome": {**TEXT, "enum": ["fired", "asked", "missed", "skipped", "paused"]},
+            "reason": maybe(TEXT),
+            "job_id": maybe(TEXT),
+            "at": {**MOMENT, "description": "When it was decided."},
+        }
+    ),
     "Rate": record(
         {
             "count": {**WHOLE, "minimum": 1, "maximum": MOST_STARTS},
@@ -213,10 +224,19 @@ SCHEMAS: dict[str, Schema] = {
             "name": TEXT,
             "task": TEXT,
             "rhythm": TEXT,
-            "last_due_at": MOMENT,
-            "next_due_at": maybe(MOMENT),
+            "timezone": TEXT,
+            "missed": TEXT,
+            "overlap": TEXT,
+            "last_due_at": maybe(MOMENT),
+            "next_due_at": {**maybe(MOMENT), "description": "Null while it is paused, gone or wrong."},
+            "paused": {"type": "boolean"},
             "paused_at": maybe(MOMENT),
+            "paused_by": maybe(TEXT),
+            "gone_at": {**maybe(MOMENT), "description": "Since when no beat has its entry."},
+            "problem": {**maybe(TEXT), "description": "What is wrong with its entry."},
             "last_job_id": maybe(TEXT),
+            "last_job_state": maybe(TEXT),
+            "firings": {**list_of("Firing"), "description": "What became of its newest due times, newest first."},
         }
     ),
     "Schedules": page_of("Schedule"),

@@ -13,9 +13,17 @@ EXCHANGE = Exchange("offload", type="topic", durable=True)
 DEAD_EXCHANGE = Exchange("offload.dead", type="fanout", durable=True)
 
 
+#: A queue whose name begins so belongs to one drill (flaskapp/drill).
+SCRATCH = "verify-"
+#: How long a scratch queue outlives its last consumer, should the drill die before it can remove it.
+SCRATCH_SECONDS = 600
+
+
 def queue(name: str) -> Queue:
     """A durable, replicated queue whose rejected messages go to the dead-letter queue."""
-    arguments = {"x-queue-type": "quorum", "x-dead-letter-exchange": DEAD_EXCHANGE.name}
+    arguments: dict[str, object] = {"x-queue-type": "quorum", "x-dead-letter-exchange": DEAD_EXCHANGE.name}
+    if name.startswith(SCRATCH):
+        arguments["x-expires"] = 1000 * SCRATCH_SECONDS
     return Queue(name, EXCHANGE, routing_key=name, durable=True, queue_arguments=arguments)
 
 

@@ -3,11 +3,11 @@
 Nothing here commits: the caller owns the transaction.
 """
 
-from sqlalchemy import and_, delete, insert, or_, select
+from sqlalchemy import ColumnElement, and_, delete, insert, or_, select
 from sqlalchemy.orm import Session
 
 from flaskapp.jobs.clock import seconds_from_now
-from flaskapp.jobs.models import Attempt, Job, JobState, Progress, Tally
+from flaskapp.jobs.models import FINAL_STATES, Attempt, Job, JobState, Progress, Tally
 
 #: How many rows of the tally one compaction folds: a statement takes only so many parameters.
 TALLY_GROUP = 5000
@@ -22,7 +22,16 @@ def prune(session: Session, succeeded_days: float, failed_days: float, limit: in
             Job.finished_at < seconds_from_now(-86400 * failed_days),
         ),
     )
-    ids = list(session.execute(select(Job.id).where(old).limit(limit).with_for_update(skip_locked=True)).scalars())
+    return _prune(session, old, limit)
+
+
+def prune_queue(session: Session, queue: str, limit: int = 1000) -> int:
+    """Delete up to `limit` final jobs of a queue that nobody needs any more, however old; answers how many."""
+    return _prune(session, and_(Job.queue == queue, Job.state.in_(sorted(FINAL_STATES))), limit)
+
+
+def _prune(session: Session, where: ColumnElement[bool], limit: int) -> int:
+    ids = list(session.execute(select(Job.id).where(where).limit(limit).with_for_update(skip_locked=True)).scalars())
     if ids:
         session.execute(delete(Attempt).where(Attempt.job_id.in_(ids)))
         session.execute(delete(Progress).where(Progress.job_id.in_(ids)))

@@ -23,7 +23,7 @@ from flaskapp.extensions import db
 from flaskapp.jobs import lifecycle
 from flaskapp.jobs.models import QUEUES
 from flaskapp.jobs.outcomes import RetryLater, Wish
-from flaskapp.worker import limits
+from flaskapp.worker import limits, prefetch
 from flaskapp.worker.attempt import RunningAttempt, current_attempt
 from flaskapp.worker.steps import Attach, JobCore
 
@@ -32,6 +32,7 @@ class Offload(Celery):
     """A Celery application whose tasks become rows of the job table."""
 
     task_cls = "flaskapp.worker.job_task:JobTask"
+    amqp_cls = "flaskapp.worker.queues:JobAMQP"
     flask_app: Flask
     settings: Settings
     relay: Relay
@@ -148,9 +149,12 @@ class Offload(Celery):
             "args": wish.args,
             "kwargs": wish.kwargs,
             "options": wish.options,
-            "queue": wish.queue,
             "retries": wish.retries,
         }
+        running = self.current_worker_task
+        if options.get("queue") or running is None or running.name != name:
+            # Else a retry, which stays where its caller put it: Celery names its exchange and key, not its queue.
+            changes["queue"] = wish.queue
         if wish.expires_at is not None:
             changes["expires_at"] = wish.expires_at
         # A retry keeps its caller's priority and key unless it names others; another task brings its own key.
@@ -209,7 +213,7 @@ def make_celery(app: Flask) -> Offload:
         accept_content=["json"],
         # The recorder acknowledges, once the claim is committed.
         task_acks_late=True,
-        worker_prefetch_multiplier=4,
+        worker_prefetch_multiplier=prefetch.FEW,
         # The recorder counts the slots. The pool's own lock would block it, and what the pool has to tell it.
         worker_pool_putlocks=False,
         worker_consumer="flaskapp.worker.consumer:JobConsumer",

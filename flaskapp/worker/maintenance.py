@@ -15,12 +15,13 @@ from flaskapp.extensions import core_session
 from flaskapp.jobs import lifecycle
 from flaskapp.jobs.clock import seconds_from_now
 from flaskapp.jobs.models import Job, JobState, Worker
-from flaskapp.worker import schedules
+from flaskapp.worker.schedules import Schedules
 
 logger = logging.getLogger(__name__)
 
-#: A watcher that did not look for so long knows nothing about who lived meanwhile.
-_BLINK_SECONDS = 5.0
+#: One look counts for at most this share of a lease: a watcher that was held up itself (by the same stalled database,
+#: say) learns nothing from the time in which nobody could beat.
+_MOST_OF_A_LEASE = 0.25
 _COMPACT_EVERY = 60.0
 #: How long a job may stand queued before an idle worker.
 LOST_SECONDS = 60.0
@@ -35,8 +36,9 @@ class Turn:
     def __init__(self, app: Any, engine: Engine) -> None:
         self._app = app
         self._engine = engine
+        self._schedules = Schedules(app)
         self._lease_seconds: float = app.settings.lease_seconds
-        #: process id → (its beats, since when on our own clock it has not moved)
+        #: process id → (its beats, for how many seconds of our own clock they have not moved while we looked)
         self._seen: dict[str, tuple[int, float]] = {}
         self._looked_at = 0.0
         self._compacted_at = 0.0
@@ -45,7 +47,7 @@ class Turn:
     def run(self) -> None:
         """One turn; raises DBAPIError when the database does not answer."""
         with core_session(self._engine) as session:
-            fired = schedules.fire_due(session, self._app)
+            fired = self._schedules.fire_due(session)
             rescued = self._rescue(session) + self._send_lost_again(session)
             expired = _expire(session)
             if time.monotonic() - self._compacted_at > _COMPACT_EVERY:
@@ -97,14 +99,16 @@ class Turn:
         for holder in holders:
             beats.setdefault(str(holder), -1)
         moment = time.monotonic()
-        if moment - self._looked_at > _BLINK_SECONDS:
-            self._seen.clear()
+        passed = min(moment - self._looked_at, _MOST_OF_A_LEASE * self._lease_seconds)
         self._looked_at = moment
-        self._seen = {
-            process_id: (count, moment) if self._seen.get(process_id, (None, 0))[0] != count else self._seen[process_id]
-            for process_id, count in beats.items()
-        }
-        return [process_id for process_id, (_, since) in self._seen.items() if moment - since >= self._lease_seconds]
+        before, self._seen = self._seen, {}
+        if all(before.get(process_id, (None, 0.0))[0] == count for process_id, count in beats.items()):
+            # Not even we ourselves could write a sign of life: the database holds up everybody.
+            passed = 0.0
+        for process_id, count in beats.items():
+            counted, silence = before.get(process_id, (None, 0.0))
+            self._seen[process_id] = (count, silence + passed if counted == count else 0.0)
+        return [process_id for process_id, (_, silence) in self._seen.items() if silence >= self._lease_seconds]
 
 
 def _expire(session: Session) -> int:

@@ -21,18 +21,20 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from flaskapp.extensions import core_session
 from flaskapp.jobs import lifecycle
 from flaskapp.jobs.outcomes import Claimed, Error, Failed, Hint, Outcome, Stopped, Succeeded
+from flaskapp.worker.pace import Pace
+from flaskapp.worker.prefetch import Prefetch
 from flaskapp.worker.request import JobRequest
 
 logger = logging.getLogger(__name__)
 
 #: How many outcomes or claims one transaction takes.
-GROUP = 100
-#: While jobs are short, claim ahead as many as the pool works off in about this time.
-_AHEAD_SECONDS = 0.1
+GROUP = 200
 #: A claimed job that found no free slot for so long goes back for another worker.
 _PATIENCE_SECONDS = 1.0
 #: How long a job rests whose task no worker of this code knows.
 _UNKNOWN_SECONDS = 30.0
+#: While the pool has work, a group gathers for so long: larger groups cost less each.
+_GATHER_SECONDS = 0.03
 _UNWRITABLE = "NotRecordable"
 
 
@@ -55,7 +57,8 @@ class Recorder:
         #: Everything this worker answers for: claimed and not yet recorded as ended.
         self._held: dict[str, JobRequest] = {}
         self._busy = 0
-        self._usual_seconds: float | None = None
+        self._pace = Pace(concurrency)
+        self._prefetch = Prefetch(concurrency)
         self._killed: dict[int, float] = {}
         self._stopping = False
         self._finishing = False
@@ -75,6 +78,7 @@ class Recorder:
             self._offers.clear()
             self._early.clear()
             self._unknown.clear()
+            self._prefetch.reset()
 
     def offer(self, request: JobRequest) -> None:
         """A message arrived."""
@@ -93,8 +97,9 @@ class Recorder:
         with self._changed:
             self._busy -= 1
             if seconds is not None:
-                usual = seconds if self._usual_seconds is None else self._usual_seconds
-                self._usual_seconds = 0.9 * usual + 0.1 * seconds
+                self._pace.ended(seconds, has_work=bool(self._ready))
+                if self._prefetch.follow(self._pace.usual_seconds or seconds):
+                    self._on_loop(self._prefetch.change, self._consumer)
             if outcome is None:
                 self._release(request)
             else:
@@ -163,6 +168,8 @@ class Recorder:
                 elif self._finishing:
                     return
                 pause = 0.5
+                if self._is_fed():
+                    time.sleep(_GATHER_SECONDS)
             except Exception as trouble:
                 # Whatever it is, this thread must live: without it the worker claims and records nothing.
                 if not _is_outage(trouble):
@@ -229,9 +236,22 @@ class Recorder:
                 self._changed.wait(_PATIENCE_SECONDS / 2)
                 self._offer_early_again()
             self._put_back_ready(_PATIENCE_SECONDS)
+            self._give_back_surplus()
             outcomes = [self._outcomes.popleft() for _ in range(min(GROUP, len(self._outcomes)))]
             room = 0 if self._stopping else min(GROUP, self._room(), len(self._offers))
             return [self._offers.popleft() for _ in range(room)], outcomes
+
+    def _is_fed(self) -> bool:
+        """The pool has something to do while we gather."""
+        with self._changed:
+            return len(self._ready) >= self._concurrency and not self._finishing
+
+    def _give_back_surplus(self) -> None:
+        """What was fetched ahead while jobs were short is kept from others now that they are long."""
+        surplus = self._prefetch.surplus([request.arrived for request in self._offers])
+        if surplus:
+            given = [self._offers.pop() for _ in range(surplus)]
+            self._on_loop(self._hand_back, given)
 
     def _is_early(self, request: JobRequest) -> bool:
         """Its job has moved on in the table, and we have not yet recorded or heard that our attempt ended."""
@@ -245,12 +265,7 @@ class Recorder:
             self._offers.extendleft(reversed(free))
 
     def _room(self) -> int:
-        return self._concurrency + self._ahead() - self._busy - len(self._ready)
-
-    def _ahead(self) -> int:
-        if self._usual_seconds is None:
-            return 0
-        return min(GROUP, int(self._concurrency * _AHEAD_SECONDS / max(self._usual_seconds, 0.001)))
+        return self._concurrency + self._pace.ahead() - self._busy - len(self._ready)
 
     def _record(self, offers: list[JobRequest], outcomes: list[tuple[JobRequest, Outcome]]) -> None:
         """One transaction for both; what it decided is carried out after it is committed."""
@@ -350,9 +365,17 @@ class Recorder:
     def _put_back_ready(self, patience: float) -> None:
         moment = time.monotonic()
         while self._ready and moment - self._ready[0][1] >= patience:
+            # Jobs are longer than they usually were: claim none ahead until some have ended.
+            self._pace.forget()
             request, _since = self._ready.popleft()
             if request.claimed is not None:
                 self._outcomes.append((request, Stopped(request.claimed, "No slot of its worker came free.")))
+
+    def _hand_back(self, requests: list[JobRequest]) -> None:
+        # First the limit: the broker would send them to us again.
+        self._prefetch.change(self._consumer)
+        for request in requests:
+            request.reject(requeue=True)
 
     # --- stopping attempts ---
 

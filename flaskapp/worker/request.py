@@ -5,6 +5,7 @@ Celery's own request settles through the backend on the event loop; this one onl
 
 import logging
 import signal
+import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -43,6 +44,7 @@ class JobRequest(Request):
         # The row's priority counts. Kombu's own transports write 0 here, which a retry would take for its own.
         self._request_dict["delivery_info"]["priority"] = None
         self.recorder = recorder
+        self.arrived = time.monotonic()
         self.claimed: Claimed | None = None
         self.finished = False
         #: Cancelled or rescued while it ran: its row is final or somebody else's, there is nothing to record.

@@ -5,7 +5,7 @@ from flask import current_app
 
 from flaskapp.config import Settings
 from flaskapp.extensions import db
-from flaskapp.jobs import lifecycle
+from flaskapp.jobs import lifecycle, schedules
 
 _GROUP = 1000
 
@@ -21,4 +21,5 @@ def prune() -> int:
         # A short commit for each thousand: nobody waits long for the write lock.
         db.session.commit()
         total += pruned
+    schedules.prune_firings(db.session())
     return total

@@ -108,6 +108,12 @@ def publish(calm: Stack, job_id: str, numbers: list[int]) -> None:
             )
 
 
+def test_a_queue_of_ones_own_is_served_by_a_worker_that_names_it(calm: Stack) -> None:
+    calm.start_worker(1, ["mine"])
+
+    assert add.apply_async((1, 2), queue="mine").get(timeout=15) == 3
+
+
 def test_cancelling_a_running_job_stops_it_and_no_other(calm: Stack) -> None:
     doomed, bystander = calm.bench.fate("write_and_sleep", "doomed", 60), calm.bench.fate("sleep", 4)
     wait_until(

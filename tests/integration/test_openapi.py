@@ -9,12 +9,16 @@ import json
 import os
 import random
 import re
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 
 from flaskapp.api.openapi import document
+from flaskapp.jobs.models import Firing, Schedule
+from flaskapp.jobs.outcomes import Wish
+from flaskapp.jobs.schedules import Order
 from tests.integration.doors_fixtures import Doors, Script
 
 DOCUMENT = document()
@@ -130,8 +134,14 @@ def test_answers_have_the_shapes_that_are_described(doors: Doors):
     boss = doors.script("boss", "operator")
     job_id = boss.submit(run_at="2031-01-01T00:00:00Z", unique_key="k")["id"]
     upload_id = boss.post("/uploads", **a_file(b"a,b\n1,2\n")).json["id"]
+    parts = {"job_id": job_id, "name": "default", "upload_id": upload_id, "schedule": "rhythm", "key": "customer"}
+    with doors.session() as session:
+        order = Order(Wish("diagnostics.echo", "[1]")).to_json()
+        session.add(Schedule(name="rhythm", task="diagnostics.echo", rhythm="every 60 s", wish=order))
+        session.add(Schedule(name="gone", task="diagnostics.echo", rhythm="0 3 * * *", gone_at=datetime.now(UTC)))
+        session.add(Firing(schedule="rhythm", due_at=datetime.now(UTC), outcome="missed", reason="nobody looked"))
+        session.commit()
     assert boss.ask("put", "/limits/customer", {"max_running": 2}).status_code == 200
-    parts = {"job_id": job_id, "name": "default", "upload_id": upload_id, "key": "customer"}
     bodies = {
         "/jobs": {"task": "diagnostics.echo", "args": [1]},
         "/jobs/bulk": {"jobs": [{"task": "diagnostics.echo", "args": [1]}]},
@@ -139,7 +149,7 @@ def test_answers_have_the_shapes_that_are_described(doors: Doors):
         "/limits/{key}": {"rate": {"count": 1, "seconds": 0.5}},
     }
     for method, path in OPERATIONS:
-        address = path.format(**parts)
+        address = path.format(**parts | ({"schedule": "gone"} if path.endswith("/remove") else {}))
         if takes_a_file(method, path):
             answer = boss.post(address, **a_file(b"a,b\n1,2\n"))
         else:

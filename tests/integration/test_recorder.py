@@ -1,5 +1,6 @@
 """What the recorder answers the broker: no message is spent before its job is safe, and nothing ends its thread."""
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,6 +27,7 @@ class Message:
     def __init__(self, job_id: str, send: int | None, **wish: Any) -> None:
         self.id, self.hint, self.answer = job_id, Hint(job_id, send), ""
         self.wish = Wish("tests.fate", job_id=job_id, **wish)
+        self.arrived = time.monotonic()
         self.claimed: Claimed | None = None
         self.finished, self.taken_away, self.worker_pid = False, False, None
 
