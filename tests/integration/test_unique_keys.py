@@ -5,14 +5,14 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, func, select, text
 from sqlalchemy.orm import Session
 
 from flaskapp.jobs import lifecycle, queries
 from flaskapp.jobs.models import Job, JobState
 from flaskapp.jobs.outcomes import Succeeded, Wish
-from tests.helpers import ROOT, Bench, environment, make_current
-from tests.makers import claim, failed, send, waiting
+from tests.helpers import ROOT, Bench, environment, make_current, wait_until
+from tests.makers import attempts_of, claim, failed, send, state_of, waiting
 
 RACERS = 20
 
@@ -120,6 +120,30 @@ def test_of_run_again_and_a_new_submit_one_gets_the_key(engine: Engine, session:
             each.result(30)
 
     assert session.scalar(select(func.count()).where(Job.live_key == "k")) == 1
+
+
+def test_a_job_does_not_run_again_while_its_key_is_just_being_taken(engine: Engine, session: Session) -> None:
+    old = failed(session, unique_key="k")
+    session.commit()
+
+    def again() -> bool:
+        with Session(engine) as session, session.begin():
+            return lifecycle.run_again(session, old)
+
+    def somebody_waits_for_a_lock() -> bool:
+        waiting = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+        with engine.connect() as connection:
+            return engine.dialect.name == "sqlite" or bool(connection.execute(waiting).scalar())
+
+    with Session(engine) as other, ThreadPoolExecutor(1) as pool:
+        (fresh,) = lifecycle.submit(other, [Wish("tests.fate", unique_key="k")])
+        asked = pool.submit(again)
+        wait_until(somebody_waits_for_a_lock, 20, "it waits for the key")
+        other.commit()
+        assert asked.result(30) is False
+
+    assert (state_of(session, fresh), state_of(session, old)) == (JobState.WAITING, JobState.FAILED)
+    assert attempts_of(session, old) == 0
 
 
 def test_a_key_is_held_while_its_job_waits_runs_and_retries(session: Session) -> None:
