@@ -62,7 +62,7 @@ def make_app(database_url: str, broker_url: str, folder: Path, **settings: objec
     """The application with its tables, as this process's current one; its jobs leave only when a test says so."""
     app = create_app(config.from_environment(environment(database_url, broker_url, folder, **settings)))
     celery = app.extensions["celery"]
-    celery.relay = Nudges()
+    celery.relay, celery.prober = Nudges(), Nudges()
     make_current(app)
     celery.loader.import_default_modules()
     with app.app_context():
@@ -77,7 +77,7 @@ def make_current(app: Flask) -> None:
 
 
 class Nudges:
-    """Stands for the relay: counts the nudges and sends nothing."""
+    """Stands for the relay or the prober: counts the nudges and sends nothing."""
 
     def __init__(self) -> None:
         self.count = 0

@@ -4,6 +4,8 @@ Declared by every worker and relay, so an empty broker needs no preparation; rab
 same and a test keeps the two equal. What may change later (limits) is a policy there, never an argument here.
 """
 
+from typing import Any
+
 from kombu import Exchange, Queue
 
 from flaskapp.jobs.models import QUEUES
@@ -29,3 +31,9 @@ def queue(name: str) -> Queue:
 
 WORK_QUEUES = [queue(name) for name in QUEUES]
 DEAD_QUEUE = Queue("offload.dead", DEAD_EXCHANGE, durable=True, queue_arguments={"x-queue-type": "quorum"})
+
+
+def declare(channel: Any) -> None:
+    """Make all of it, or find it there."""
+    for each in (*WORK_QUEUES, DEAD_QUEUE):
+        each(channel).declare()

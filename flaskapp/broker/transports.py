@@ -51,6 +51,11 @@ def options(url: str) -> dict[str, Any]:
             return {"polling_interval": 0.01}
 
 
+def margin_seconds(url: str) -> float:
+    """How long after a later message an earlier one may still arrive: SQS keeps the order only roughly."""
+    return 60 if urlsplit(url).scheme == "sqs" else 10
+
+
 def has_remote_control(url: str) -> bool:
     """Celery's broadcast commands work there; a comfort (`celery inspect`), never relied on."""
     return urlsplit(url).scheme in ("amqp", "amqps", "redis", "rediss", "folder")
@@ -59,6 +64,15 @@ def has_remote_control(url: str) -> bool:
 def connection(url: str) -> Connection:
     """A connection that gives up instead of hanging; the caller closes it."""
     return Connection(url, connect_timeout=CONNECT_SECONDS, transport_options=options(url))
+
+
+def ready_messages(connection: Connection, queue: str) -> int | None:
+    """How many messages wait there, not counting those that a worker holds; None if there is no such queue."""
+    try:
+        with connection.channel() as channel:
+            return int(channel.queue_declare(queue, passive=True).message_count)
+    except connection.channel_errors:
+        return None
 
 
 def check(url: str) -> None:

@@ -64,6 +64,7 @@ def claim(session: Session, hints: Iterable[Hint], worker: str) -> dict[str, Cla
             started_at=admitted.at if admitted.at is not None else now(),
             sender=null(),
             sending_until=null(),
+            losses=0,
         )
     numbers = {row.id: row.attempt for row in again} | {row.id: row.attempt + 1 for row in fresh}
     return {

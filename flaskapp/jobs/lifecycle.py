@@ -5,9 +5,9 @@ missing id) means another process was first: an answer, not an accident.
 Nothing here commits: the caller owns the transaction.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import cast
 
 from sqlalchemy import (
     ColumnElement,
@@ -15,13 +15,11 @@ from sqlalchemy import (
     and_,
     bindparam,
     null,
-    or_,
     select,
 )
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from flaskapp.jobs import limits
 from flaskapp.jobs.changes import archive, change, error_columns, finish, held, lay_down, remember, wait
 from flaskapp.jobs.claiming import claim as claim
 from flaskapp.jobs.claiming import expire as expire
@@ -45,6 +43,7 @@ from flaskapp.jobs.pruning import TALLY_GROUP as TALLY_GROUP
 from flaskapp.jobs.pruning import compact_tally as compact_tally
 from flaskapp.jobs.pruning import prune as prune
 from flaskapp.jobs.retry import MOST_CRASHES, crash_delay_seconds
+from flaskapp.jobs.sending import take_to_send as take_to_send
 from flaskapp.jobs.submitting import PARKED as PARKED
 from flaskapp.jobs.submitting import new_job_id as new_job_id
 from flaskapp.jobs.submitting import submit as submit
@@ -56,52 +55,6 @@ LIVE_STATES = (JobState.WAITING, JobState.QUEUED, JobState.RUNNING)
 
 
 # --- waiting ─▶ queued ------------------------------------------------------------------------------------
-
-
-def take_to_send(session: Session, sender: str, limit: int, seconds: float) -> list[Job]:
-    """Reserve up to `limit` due waiting jobs for `sender` for `seconds`, highest priority first, then oldest.
-
-    They stay waiting: if the sender dies, the reservation runs out and another sends them again.
-    """
-    ids: list[str] = []
-    full = limits.full(session)
-    while True:
-        due = _due_to_send(session, full, limit - len(ids))
-        admitted = limits.admit_to_send(session, due) if due else limits.Admission()
-        ids += admitted.ids
-        _reserve(session, admitted.ids, sender, seconds)
-        if not admitted.full or len(ids) >= limit:
-            break
-        # Behind those that found no room others may stand that do.
-        full |= admitted.full
-    if not ids:
-        return []
-    fresh = select(Job).where(Job.id.in_(ids)).execution_options(populate_existing=True)
-    rows = session.execute(fresh).scalars().all()
-    return sorted(rows, key=lambda job: (-job.priority, job.run_at, job.id))
-
-
-def _due_to_send(session: Session, full: Collection[limits.Bound], limit: int) -> Sequence[Any]:
-    unreserved = or_(Job.sending_until.is_(None), Job.sending_until < now())
-    due = (
-        select(Job.id, Job.queue, Job.limit_key)
-        .where(Job.state == JobState.WAITING, Job.run_at <= now(), unreserved, limits.has_room(full))
-        .order_by(Job.priority.desc(), Job.run_at, Job.id)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
-    return session.execute(due).all()
-
-
-def _reserve(session: Session, job_ids: Sequence[str], sender: str, seconds: float) -> None:
-    if job_ids:
-        change(
-            session,
-            Job.id.in_(job_ids),
-            sender=sender,
-            sending_until=seconds_from_now(seconds),
-            sends=Job.sends + 1,
-        )
 
 
 def mark_queued(session: Session, sender: str, job_ids: Sequence[str]) -> int:
@@ -126,14 +79,12 @@ def release_unsent(session: Session, sender: str, job_ids: Sequence[str], second
     )
 
 
-def requeue_lost(session: Session, job_ids: Sequence[str]) -> int:
-    """Their messages are gone: queued ─▶ waiting, so that they are sent again."""
-    return change(
-        session,
-        and_(Job.id.in_(job_ids), Job.state == JobState.QUEUED),
-        state=JobState.WAITING,
-        queued_at=null(),
-    )
+def requeue_lost(session: Session, job_ids: Sequence[str], sent_before: datetime | None = None) -> int:
+    """Their messages, confirmed before that moment, are gone: queued ─▶ waiting, so that they are sent again."""
+    lost = and_(Job.id.in_(job_ids), Job.state == JobState.QUEUED)
+    if sent_before is not None:
+        lost = and_(lost, Job.queued_at < sent_before)
+    return change(session, lost, state=JobState.WAITING, queued_at=null(), losses=Job.losses + 1)
 
 
 def hold(session: Session, hint: Hint, seconds: float) -> bool:

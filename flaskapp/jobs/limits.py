@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, and_, case, delete, exists, func, insert, or_, select
+from sqlalchemy import ColumnElement, and_, case, delete, exists, func, insert, or_, select, true
 from sqlalchemy.orm import Session
 
 from flaskapp.jobs.clock import now, seconds_from_now
@@ -123,10 +123,9 @@ def full(session: Session) -> set[Bound]:
 
 
 def has_room(full: Collection[Bound]) -> ColumnElement[bool]:
-    """The relay's part of the WHERE: not of a paused queue, and not of a queue or key that is full."""
-    paused = select(Queue.name).where(Queue.paused_at.is_not(None))
+    """The relay's part of the WHERE: not of a queue or key that is full."""
     keys, queues = ([bound.name for bound in full if bound.kind == kind] for kind in ("key", "queue"))
-    conditions: list[ColumnElement[bool]] = [Job.queue.not_in(paused)]
+    conditions: list[ColumnElement[bool]] = [true()]
     if keys:
         conditions.append(or_(Job.limit_key.is_(None), Job.limit_key.not_in(keys)))
     if queues:

@@ -80,6 +80,8 @@ class Job(Base):
     sending_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     #: The number of its newest sending (a new attempt makes older ones stale); each message carries it, claim compares.
     sends: Mapped[int] = mapped_column(default=0)
+    #: How often its message was found lost since it last started: each time doubles how long the next one is given.
+    losses: Mapped[int] = mapped_column(default=0)
 
     #: How often it was claimed: the number that fences.
     attempt: Mapped[int] = mapped_column(default=0)
@@ -138,6 +140,8 @@ Job.__table__.append_constraint(  # type: ignore[attr-defined]
     )
 )
 Index("job_due", Job.state, Job.run_at)
+#: What the relay takes next, queue by queue and priority by priority, and how much of a queue stands at the broker.
+Index("job_line", Job.state, Job.queue, Job.priority, Job.run_at, Job.id)
 Index("job_pages", Job.created_at, Job.id)
 Index("job_pages_by_state", Job.state, Job.created_at, Job.id)
 Index("job_pages_by_task", Job.task, Job.created_at, Job.id)
@@ -211,6 +215,10 @@ class Worker(Base):
     beats: Mapped[int] = mapped_column(default=0)
     #: JSON: {job id: attempt} that the worker really holds.
     holds: Mapped[str] = mapped_column(LongText, default="{}")
+    #: JSON: ids of the jobs whose messages it has received and not yet claimed; empty while it does not listen.
+    unclaimed: Mapped[str | None] = mapped_column(LongText)
+    #: Jobs per second that its slots manage, judged by its latest ones; empty until it has run one.
+    pace: Mapped[float | None]
     #: Memory of the process and its pool, in bytes.
     memory: Mapped[int | None]
 
@@ -254,6 +262,29 @@ class Start(Base):
 
 
 Index("job_start_of_limit", Start.kind, Start.name, Start.at)
+
+
+class Probe(Base):
+    """What is known about the messages of a queue: the numbered probe that goes through it, and the broker's count."""
+
+    __tablename__ = "probe"
+
+    queue: Mapped[str] = mapped_column(String(64), primary_key=True)
+    #: Of the newest probe.
+    number: Mapped[int] = mapped_column(default=0)
+    #: When it was sent; empty while none is under way.
+    sent_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    #: When a worker received it; a margin later it is looked who should have come before it.
+    seen_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    #: How many went missing since one was last seen.
+    missing: Mapped[int] = mapped_column(default=0)
+    #: JSON: up to twenty of the jobs whose messages were proven lost at the last look, how many there were, and when.
+    lost_ids: Mapped[str] = mapped_column(LongText, default="[]")
+    lost: Mapped[int] = mapped_column(default=0)
+    looked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    #: How many messages the broker says are ready there (empty: it cannot tell), and when it last answered.
+    messages: Mapped[int | None]
+    answered_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
 class Schedule(Base):

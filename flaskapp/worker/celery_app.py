@@ -17,6 +17,7 @@ from kombu.utils.json import dumps
 
 from flaskapp.broker import topology, transports
 from flaskapp.broker.outbox import Relay
+from flaskapp.broker.probes import Prober
 from flaskapp.config import Settings
 from flaskapp.errors import BadArguments
 from flaskapp.extensions import db
@@ -25,7 +26,7 @@ from flaskapp.jobs.models import QUEUES
 from flaskapp.jobs.outcomes import RetryLater, Wish
 from flaskapp.worker import limits, prefetch
 from flaskapp.worker.attempt import RunningAttempt, current_attempt
-from flaskapp.worker.steps import Attach, JobCore
+from flaskapp.worker.steps import Attach, JobCore, Listen
 
 
 class Offload(Celery):
@@ -36,6 +37,7 @@ class Offload(Celery):
     flask_app: Flask
     settings: Settings
     relay: Relay
+    prober: Prober
 
     @cached_property
     def AsyncResult(self) -> Any:
@@ -229,7 +231,9 @@ def make_celery(app: Flask) -> Offload:
     )
     celery.steps["worker"].add(JobCore)
     celery.steps["consumer"].add(Attach)
+    celery.steps["consumer"].add(Listen)
     celery.relay = celery.make_relay()
+    celery.prober = Prober(settings.database_url, settings.broker_url)
     return celery
 
 

@@ -43,6 +43,8 @@ class Heartbeat:
         queues: str = "",
         concurrency: int = 0,
         holds: Callable[[], dict[str, Claimed]] = dict,
+        unclaimed: Callable[[], list[str] | None] = lambda: None,
+        pace: Callable[[], float | None] = lambda: None,
         take_away: Callable[[list[str]], None] | None = None,
         every_beat: Callable[[], None] | None = None,
     ) -> None:
@@ -57,6 +59,8 @@ class Heartbeat:
             "concurrency": concurrency,
         }
         self._holds = holds
+        self._unclaimed = unclaimed
+        self._pace = pace
         self._take_away = take_away
         self._every_beat = every_beat
         self._suspects: set[tuple[str, int]] = set()
@@ -93,9 +97,13 @@ class Heartbeat:
 
     def beat(self) -> None:
         """Renew the row (or write it again), then stop what is no longer ours."""
+        # Before what it holds: a message that is claimed in between is then in both, not in neither.
+        unclaimed = self._unclaimed()
         held = self._holds()
         values = {
             "heartbeat_at": now(),
+            "unclaimed": None if unclaimed is None else dumps(unclaimed),
+            "pace": self._pace(),
             "holds": dumps({job_id: claimed.number for job_id, claimed in held.items()}),
             "memory": _memory_of_process_tree(),
         }

@@ -13,7 +13,6 @@ from sqlalchemy.orm import Session
 
 from flaskapp.extensions import core_session
 from flaskapp.jobs import lifecycle
-from flaskapp.jobs.clock import seconds_from_now
 from flaskapp.jobs.models import Job, JobState, Worker
 from flaskapp.worker.schedules import Schedules
 
@@ -23,9 +22,6 @@ logger = logging.getLogger(__name__)
 #: say) learns nothing from the time in which nobody could beat.
 _MOST_OF_A_LEASE = 0.25
 _COMPACT_EVERY = 60.0
-#: How long a job may stand queued before an idle worker.
-LOST_SECONDS = 60.0
-_LOST_EVERY = 5.0
 _EXPIRE_GROUP = 1000
 _EXPIRE_GROUPS = 10
 
@@ -42,13 +38,12 @@ class Turn:
         self._seen: dict[str, tuple[int, float]] = {}
         self._looked_at = 0.0
         self._compacted_at = 0.0
-        self._looked_for_lost_at = 0.0
 
     def run(self) -> None:
         """One turn; raises DBAPIError when the database does not answer."""
         with core_session(self._engine) as session:
             fired = self._schedules.fire_due(session)
-            rescued = self._rescue(session) + self._send_lost_again(session)
+            rescued = self._rescue(session)
             expired = _expire(session)
             if time.monotonic() - self._compacted_at > _COMPACT_EVERY:
                 folded = lifecycle.compact_tally(session)
@@ -57,6 +52,7 @@ class Turn:
                     self._compacted_at = time.monotonic()
         if fired or rescued or expired:
             self._app.relay.nudge()
+        self._app.prober.nudge()
 
     def _rescue(self, session: Session) -> list[str]:
         silent = self._silent(session)
@@ -71,26 +67,6 @@ class Turn:
         if rescued:
             logger.warning("Rescued %d job(s) of %s", len(rescued), ", ".join(silent))
         return rescued
-
-    def _send_lost_again(self, session: Session) -> list[str]:
-        """Queued for a minute although a worker of its queue holds nothing: the message is gone, or stuck elsewhere.
-
-        A duplicate is harmless: only the newest sending of a job can claim it.
-        """
-        if time.monotonic() - self._looked_for_lost_at < _LOST_EVERY:
-            return []
-        self._looked_for_lost_at = time.monotonic()
-        workers = session.execute(select(Worker.queues).where(Worker.kind == "worker", Worker.holds == "{}")).scalars()
-        idle = {queue for queues in workers for queue in queues.split(",")}
-        overdue = select(Job.id).where(
-            Job.state == JobState.QUEUED, Job.queue.in_(idle), Job.queued_at < seconds_from_now(-LOST_SECONDS)
-        )
-        lost = list(session.scalars(overdue.order_by(Job.queued_at).limit(1000)))
-        lifecycle.requeue_lost(session, lost)
-        session.commit()
-        if lost:
-            logger.warning("Sending %d job(s) again whose messages did not reach an idle worker", len(lost))
-        return lost
 
     def _silent(self, session: Session) -> list[str]:
         """Processes whose beats have not moved for a whole lease while we were watching: no clocks are compared."""

@@ -17,9 +17,10 @@ from celery.worker.state import task_reserved
 from sqlalchemy import Engine
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.orm import Session
 
 from flaskapp.extensions import core_session
-from flaskapp.jobs import lifecycle
+from flaskapp.jobs import lifecycle, lost
 from flaskapp.jobs.outcomes import Claimed, Error, Failed, Hint, Outcome, Stopped, Succeeded
 from flaskapp.worker.pace import Pace
 from flaskapp.worker.prefetch import Prefetch
@@ -45,12 +46,16 @@ class Recorder:
         self._concurrency = concurrency
         self._nudge = nudge
         self._consumer: Any = None
+        #: True while messages can arrive; set by the event loop.
+        self.listening = False
         self._changed = threading.Condition(threading.RLock())
         self._offers: deque[JobRequest] = deque()
         #: Messages of a newer sending than the attempt that we still hold: looked at once that is recorded.
         self._early: list[JobRequest] = []
-        #: Messages for tasks that nobody here knows, and how to acknowledge them.
-        self._unknown: deque[tuple[Hint, Callable[[], None]]] = deque()
+        #: What the group that is being recorded has offered.
+        self._recording: list[JobRequest] = []
+        #: Messages that are not for the pool: what to write for each, and how to acknowledge it then.
+        self._errands: deque[tuple[Callable[[Session], object], Callable[[], None]]] = deque()
         #: Claimed and acknowledged, waiting for a free slot: (request, since).
         self._ready: deque[tuple[JobRequest, float]] = deque()
         self._outcomes: deque[tuple[JobRequest, Outcome]] = deque()
@@ -77,7 +82,7 @@ class Recorder:
             self._consumer = consumer
             self._offers.clear()
             self._early.clear()
-            self._unknown.clear()
+            self._errands.clear()
             self._prefetch.reset()
 
     def offer(self, request: JobRequest) -> None:
@@ -88,8 +93,15 @@ class Recorder:
 
     def turn_away(self, hint: Hint, acknowledge: Callable[[], None]) -> None:
         """A message of ours arrived whose task this worker does not know: its job waits for one that does."""
+        self._run_errand(lambda session: lifecycle.hold(session, hint, _UNKNOWN_SECONDS), acknowledge)
+
+    def notice(self, queue: str, number: int, acknowledge: Callable[[], None]) -> None:
+        """A probe arrived."""
+        self._run_errand(lambda session: lost.see(session, queue, number), acknowledge)
+
+    def _run_errand(self, write: Callable[[Session], object], acknowledge: Callable[[], None]) -> None:
         with self._changed:
-            self._unknown.append((hint, acknowledge))
+            self._errands.append((write, acknowledge))
             self._changed.notify()
 
     def ended(self, request: JobRequest, outcome: Outcome | None, seconds: float | None) -> None:
@@ -114,6 +126,17 @@ class Recorder:
         """What this worker really holds, for its heartbeat."""
         with self._changed:
             return {job_id: held.claimed for job_id, held in self._held.items() if held.claimed is not None}
+
+    def unclaimed(self) -> list[str] | None:
+        """The jobs whose messages are in our hands, for the heartbeat; None while no message can arrive."""
+        with self._changed:
+            if not self.listening:
+                return None
+            return sorted({str(held.id) for held in (*self._offers, *self._early, *self._recording)})
+
+    def pace(self) -> float | None:
+        """Jobs per second that the slots manage, judged by the latest; None before the first."""
+        return self._pace.per_second()
 
     def take_away(self, job_ids: Sequence[str]) -> None:
         """These attempts are no longer ours (cancelled, rescued): stop them; the rows already say so."""
@@ -162,7 +185,7 @@ class Recorder:
         while True:
             offers, outcomes = self._next_group()
             try:
-                self._hold_unknown()
+                self._do_errands()
                 if offers or outcomes:
                     self._record(offers, outcomes)
                 elif self._finishing:
@@ -212,26 +235,27 @@ class Recorder:
                     else:
                         self._outcomes.append((request, Failed(outcome.claimed, Error(_UNWRITABLE, str(trouble)))))
 
-    def _hold_unknown(self) -> None:
-        """Put back jobs whose task nobody here knows; a worker of newer code may."""
+    def _do_errands(self) -> None:
+        """Note probes, and put back jobs whose task nobody here knows; a worker of newer code may."""
         with self._changed:
-            unknown = [] if self._stopping else list(self._unknown)
-        if not unknown:
+            errands = [] if self._stopping else list(self._errands)
+        if not errands:
             return
         with core_session(self._engine) as session, session.begin():
-            for hint, _ in unknown:
-                lifecycle.hold(session, hint, _UNKNOWN_SECONDS)
+            for write, _ in errands:
+                write(session)
         with self._changed:
-            for entry in unknown:
-                if entry in self._unknown:
-                    self._unknown.remove(entry)
-        for _, acknowledge in unknown:
+            for errand in errands:
+                if errand in self._errands:
+                    self._errands.remove(errand)
+        for _, acknowledge in errands:
             self._on_loop(acknowledge)
 
     def _next_group(self) -> tuple[list[JobRequest], list[tuple[JobRequest, Outcome]]]:
         with self._changed:
+            self._recording = []
             self._offer_early_again()
-            idle = not self._outcomes and not (self._offers and self._room() > 0) and not self._unknown
+            idle = not self._outcomes and not (self._offers and self._room() > 0) and not self._errands
             if idle and not self._finishing:
                 self._changed.wait(_PATIENCE_SECONDS / 2)
                 self._offer_early_again()
@@ -239,7 +263,8 @@ class Recorder:
             self._give_back_surplus()
             outcomes = [self._outcomes.popleft() for _ in range(min(GROUP, len(self._outcomes)))]
             room = 0 if self._stopping else min(GROUP, self._room(), len(self._offers))
-            return [self._offers.popleft() for _ in range(room)], outcomes
+            self._recording = [self._offers.popleft() for _ in range(room)]
+            return self._recording, outcomes
 
     def _is_fed(self) -> bool:
         """The pool has something to do while we gather."""

@@ -52,4 +52,5 @@ class SqlScheduler(Scheduler):
 
     def close(self) -> None:
         self._relay.stop()
+        self.app.prober.stop()
         self._heartbeat.stop()

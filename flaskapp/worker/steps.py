@@ -47,6 +47,8 @@ class JobCore(bootsteps.StartStopStep):
             queues=",".join(app.amqp.queues.consume_from),
             concurrency=worker.concurrency,
             holds=self.recorder.holds,
+            unclaimed=self.recorder.unclaimed,
+            pace=self.recorder.pace,
             take_away=self.recorder.take_away,
             every_beat=self.stand_in.look,
         )
@@ -73,6 +75,7 @@ class JobCore(bootsteps.StartStopStep):
         self.recorder.finish()
         self.heartbeat.stop()
         self.app.relay.stop()
+        self.app.prober.stop()
 
 
 class Attach(bootsteps.StartStopStep):
@@ -82,6 +85,18 @@ class Attach(bootsteps.StartStopStep):
 
     def start(self, consumer: Any) -> None:
         consumer.controller.recorder.attach(consumer)
+
+
+class Listen(bootsteps.StartStopStep):
+    """Says from when to when messages can arrive: a worker that connects again is not idle."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def start(self, consumer: Any) -> None:
+        consumer.controller.recorder.listening = True
+
+    def stop(self, consumer: Any) -> None:
+        consumer.controller.recorder.listening = False
 
 
 class StandIn:

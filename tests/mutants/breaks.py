@@ -26,6 +26,7 @@ _CLAIMING = "flaskapp/jobs/claiming.py"
 _LIMITS = "flaskapp/jobs/limits.py"
 _CHANGES = "flaskapp/jobs/changes.py"
 _ATTEMPT = "flaskapp/worker/attempt.py"
+_SENDING = "flaskapp/jobs/sending.py"
 _OUTBOX = "flaskapp/broker/outbox.py"
 
 BREAKS = [
@@ -50,9 +51,9 @@ BREAKS = [
     Break(
         "G2",
         "the nudge asks the broker itself",
-        "flaskapp/broker/outbox.py",
-        "        self._wake.set()\n\n    start",
-        "        self._wake.set()\n        Publisher(self._broker_url)._open()\n\n    start",
+        "flaskapp/worker/sessions.py",
+        "        relay().nudge()\n",
+        "        from flaskapp.broker.publisher import Publisher\n\n        Publisher(relay()._broker_url)._open()\n",
         f"{_I}/test_submitting.py::test_submitting_does_not_wait_for_a_broker_that_is_down[sqlite]",
     ),
     # --- G3: nothing is lost ---
@@ -67,7 +68,7 @@ BREAKS = [
     Break(
         "G3",
         "no reservation ever runs out",
-        _LIFECYCLE,
+        _SENDING,
         "or_(Job.sending_until.is_(None), Job.sending_until < now())",
         "Job.sending_until.is_(None)",
         f"{_I}/test_claiming.py::test_a_reserved_job_is_nobody_elses_until_the_reservation_ends[sqlite]",
@@ -167,7 +168,7 @@ BREAKS = [
     Break(
         "G7",
         "the relay sends what is not due",
-        _LIFECYCLE,
+        _SENDING,
         "Job.run_at <= now(), unreserved",
         "unreserved",
         f"{_I}/test_claiming.py::test_a_job_for_later_is_no_relays_business[sqlite]",
