@@ -30,3 +30,7 @@ class BadArguments(OffloadError):
 
 class BadSchedule(OffloadError):
     """An entry of beat_schedule cannot be used; the message names the entry, the key and what it may say."""
+
+
+class NotReplayable(OffloadError):
+    """A dead letter cannot become a job again; the message says why."""

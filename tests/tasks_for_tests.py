@@ -54,6 +54,15 @@ def die(task: Any) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def swell_and_die(task: Any, megabytes: int) -> None:
+    """Takes memory, tells how far it came, and is killed after the heartbeat had time to look."""
+    hoard = bytearray(megabytes * 10**6)
+    hoard[::4096] = b"x" * len(hoard[::4096])
+    task.progress(48_112, 100_000, "reading")
+    time.sleep(2.5)
+    die(task)
+
+
 def leave_once(task: Any) -> None:
     if task.attempt_number == 1:
         os._exit(3)

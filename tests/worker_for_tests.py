@@ -2,7 +2,7 @@
 
 TEST_SCHEDULE_SECONDS adds a schedule of that rhythm, as a user of the project would. TEST_WITHOUT_REMOTE_CONTROL
 switches Celery's broadcasts off on every broker. DIE_AT names the place where this process is to die
-(tests/faults/deadly.py).
+(tests/faults/deadly.py). With TEST_NEWER it is the worker of a newer version: it knows one more task.
 """
 
 import os
@@ -13,6 +13,13 @@ from celery_worker import app
 from tests.faults import deadly
 
 deadly.arm(os.environ)
+
+if os.environ.get("TEST_NEWER"):
+
+    @app.task(name="tests.of_a_newer_version")
+    def newer(value: object) -> object:
+        return value
+
 
 if every := os.environ.get("TEST_SCHEDULE_SECONDS"):
     app.conf.beat_schedule["every-moment"] = {

@@ -5,8 +5,9 @@ from flask import Flask
 
 def init_app(app: Flask) -> None:
     """Open /api/v1. Call it after accounts, which decide who may come in."""
-    from flaskapp.api import (  # noqa: F401
+    from flaskapp.api import (  # noqa: F401 -- importing adds their routes
         jobs,
+        letters,
         limits,
         models,
         openapi,

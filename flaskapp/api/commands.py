@@ -18,7 +18,7 @@ from flaskapp.api import parsing, wishes
 from flaskapp.api.shapes import job_shape, job_shapes
 from flaskapp.errors import OffloadError
 from flaskapp.extensions import db
-from flaskapp.jobs import lifecycle, queries
+from flaskapp.jobs import letters, lifecycle, queries
 from flaskapp.jobs.models import Job, JobState
 
 jobs = AppGroup("jobs", help="Submit jobs, look at them, cancel them, run them again.")
@@ -138,6 +138,8 @@ def prune() -> None:
     while pruned := lifecycle.prune(db.session(), settings.keep_succeeded_days, settings.keep_failed_days):
         db.session.commit()
         total += pruned
+    while letters.prune_letters(db.session(), settings.keep_failed_days):
+        db.session.commit()
     db.session.commit()
     click.echo(f"{total} jobs are pruned.")
 

@@ -219,6 +219,30 @@ SCHEMAS: dict[str, Schema] = {
         }
     ),
     "Limits": page_of("Limit"),
+    "Letter": record(
+        {
+            "id": WHOLE,
+            "at": MOMENT,
+            "reason": {
+                **TEXT,
+                "description": "rejected, expired, maxlen, delivery_limit: the broker's words; "
+                "malformed, unknown task, no job, stray: what was found.",
+            },
+            "detail": TEXT,
+            "queue": {**maybe(TEXT), "description": "Where it died."},
+            "exchange": TEXT,
+            "routing_key": TEXT,
+            "job_id": maybe(TEXT),
+            "task": maybe(TEXT),
+            "headers": ANYTHING,
+            "content_type": maybe(TEXT),
+            "payload": {**TEXT, "description": "How it begins; what is no UTF-8 is escaped."},
+            "size": {**WHOLE, "description": "Bytes of the whole payload."},
+            "replayed_at": maybe(MOMENT),
+            "replayed_by": maybe(TEXT),
+        }
+    ),
+    "Letters": record({"items": list_of("Letter"), "next": maybe(TEXT)}),
     "Schedule": record(
         {
             "name": TEXT,

@@ -8,9 +8,10 @@ from urllib.parse import urlsplit
 
 from kombu import Connection
 
-from flaskapp.broker import folder
+from flaskapp.broker import folder, tolerance
 
 folder.register()
+tolerance.install()
 
 #: No answer within this time counts as "the broker is down".
 CONNECT_SECONDS = 4
@@ -59,6 +60,11 @@ def margin_seconds(url: str) -> float:
 def has_remote_control(url: str) -> bool:
     """Celery's broadcast commands work there; a comfort (`celery inspect`), never relied on."""
     return urlsplit(url).scheme in ("amqp", "amqps", "redis", "rediss", "folder")
+
+
+def has_dead_letters(url: str) -> bool:
+    """It keeps a rejected message in a queue of its own; elsewhere a rejected message is gone."""
+    return urlsplit(url).scheme in ("amqp", "amqps")
 
 
 def connection(url: str) -> Connection:

@@ -20,6 +20,7 @@ from flaskapp.console.viewer import job_or_404, visible_owner
 from flaskapp.extensions import db
 from flaskapp.jobs import lifecycle, queries
 from flaskapp.jobs.models import Job, JobState
+from flaskapp.jobs.unknown import UNKNOWN
 from flaskapp.worker.sessions import wake_relay
 
 #: A page never watches more rows than it shows.
@@ -119,6 +120,7 @@ def _story(found: Job) -> dict[str, Any]:
         "job": found,
         "seen": shown,
         "moments": timeline(found, queries.attempts(db.session(), found.id), shown.text),
+        "unknown_task": found.sender == UNKNOWN,
         "pace": _paces([found]).get(found.id),
         "children": [
             child for child in queries.children(db.session(), found.id) if visible_owner() in (None, child.owner)

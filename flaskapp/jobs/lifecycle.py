@@ -26,6 +26,8 @@ from flaskapp.jobs.claiming import expire as expire
 from flaskapp.jobs.claiming import expire_overdue as expire_overdue
 from flaskapp.jobs.claiming import known as known
 from flaskapp.jobs.clock import now, seconds_from_now
+from flaskapp.jobs.crashes import crash as crash
+from flaskapp.jobs.crashes import rescue as rescue
 from flaskapp.jobs.models import Job, JobState
 from flaskapp.jobs.outcomes import (
     Claimed,
@@ -42,7 +44,6 @@ from flaskapp.jobs.outcomes import (
 from flaskapp.jobs.pruning import TALLY_GROUP as TALLY_GROUP
 from flaskapp.jobs.pruning import compact_tally as compact_tally
 from flaskapp.jobs.pruning import prune as prune
-from flaskapp.jobs.retry import MOST_CRASHES, crash_delay_seconds
 from flaskapp.jobs.sending import take_to_send as take_to_send
 from flaskapp.jobs.submitting import PARKED as PARKED
 from flaskapp.jobs.submitting import new_job_id as new_job_id
@@ -172,21 +173,10 @@ def put_back(session: Session, outcome: Stopped) -> bool:
     )
 
 
-def crash(session: Session, outcome: Crashed) -> bool:
-    """running ─▶ waiting after a lost process, or ─▶ failed with the evidence after the third."""
-    return bool(_crashed(session, held(outcome.claimed), "crashed", outcome.error))
-
-
 def give_up(session: Session, outcome: Ignored) -> bool:
     """running ─▶ cancelled: the task itself raised Ignore; nothing it wrote is kept."""
     error = Error("Ignore", outcome.reason or "The task asked to be ignored.")
     return bool(change(session, held(outcome.claimed), **finish(JobState.CANCELLED), **error_columns(error)))
-
-
-def rescue(session: Session, workers: Sequence[str]) -> list[str]:
-    """The leases of these workers ran out: their running jobs go back to waiting, or fail after the third crash."""
-    error = Error("LeaseExpired", "Its worker stopped giving signs of life.")
-    return _crashed(session, and_(Job.worker.in_(workers), Job.state == JobState.RUNNING), "rescued", error)
 
 
 def still_held(session: Session, claimed: Claimed) -> bool:
@@ -235,21 +225,6 @@ def _wait_again(session: Session, ended: ColumnElement[bool], row: Job) -> bool:
             live_key=Job.unique_key,
         )
     )
-
-
-def _crashed(session: Session, where: ColumnElement[bool], outcome: str, error: Error) -> list[str]:
-    rows = session.execute(select(Job).where(where).with_for_update()).scalars().all()
-    for row in rows:
-        crashes = row.crashes + 1
-        if crashes >= MOST_CRASHES:
-            parked = Error(error.type, f"Stopped after {crashes} crashes. {error.message}", error.traceback)
-            values = {**finish(JobState.FAILED), **error_columns(parked)}
-        else:
-            remember(session, row, outcome, error)
-            values = {**wait(seconds_from_now(crash_delay_seconds(crashes))), **error_columns(error)}
-        change(session, and_(where, Job.id == row.id), crashes=crashes, **values)
-        session.expire(row)
-    return [row.id for row in rows]
 
 
 def _key_is_held(session: Session, key: str | None) -> bool:

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from flaskapp.jobs.clock import now, seconds_from_now
 from flaskapp.jobs.models import Job, JobState, Limit, Queue, Start
 from flaskapp.jobs.submitting import PARKED
+from flaskapp.jobs.unknown import UNKNOWN
 
 #: A message that nobody took for so long does not stand for a job that is about to run: it keeps no place.
 _ABOUT_TO_RUN_SECONDS = 60.0
@@ -207,7 +208,9 @@ def _is_queued() -> ColumnElement[bool]:
 
 def _is_being_sent() -> ColumnElement[bool]:
     """In the hands of a relay."""
-    reserved = and_(Job.sender.is_not(None), Job.sender != PARKED, Job.sending_until > now(), Job.run_at <= now())
+    reserved = and_(
+        Job.sender.is_not(None), Job.sender.not_in([PARKED, UNKNOWN]), Job.sending_until > now(), Job.run_at <= now()
+    )
     return and_(Job.state == JobState.WAITING, reserved)
 
 

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from flaskapp.jobs.models import Job
+from flaskapp.jobs.retry import backoff_seconds, retry_is_left
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,14 @@ class RetryLater:
     changes: dict[str, Any] = field(default_factory=dict)
 
 
+def after_failure(claimed: Claimed, error: Error) -> "Failed | RetryLater":
+    """What a failure of any kind leads to: the retry that the caller's own limit still allows, or the end."""
+    retries, limit = claimed.retries, claimed.max_retries
+    if limit is not None and retry_is_left(retries, limit):
+        return RetryLater(claimed, error, backoff_seconds(retries), changes={"retries": retries + 1})
+    return Failed(claimed, error)
+
+
 @dataclass(frozen=True)
 class Stopped:
     """The worker was asked to stop before the job was done."""
@@ -133,6 +142,8 @@ class Crashed:
 
     claimed: Claimed
     error: Error
+    #: The evidence in a few words: `signal 9, 2.1 GB`.
+    brief: str = ""
 
 
 @dataclass(frozen=True)

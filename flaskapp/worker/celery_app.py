@@ -16,6 +16,7 @@ from flask import Flask, g, has_app_context
 from kombu.utils.json import dumps
 
 from flaskapp.broker import topology, transports
+from flaskapp.broker.dead_letters import DeadLetters
 from flaskapp.broker.outbox import Relay
 from flaskapp.broker.probes import Prober
 from flaskapp.config import Settings
@@ -45,6 +46,9 @@ class Offload(Celery):
 
     def make_relay(self, poll_seconds: float | None = None) -> Relay:
         return Relay(self.settings.database_url, self.settings.broker_url, poll_seconds)
+
+    def make_dead_letters(self) -> DeadLetters:
+        return DeadLetters(self.settings.database_url, self.settings.broker_url)
 
     def queue_of(self, task: str, options: dict[str, Any]) -> str:
         """The queue that Celery's routing gives a task."""

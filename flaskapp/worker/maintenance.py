@@ -12,7 +12,7 @@ from sqlalchemy import Engine, delete, select
 from sqlalchemy.orm import Session
 
 from flaskapp.extensions import core_session
-from flaskapp.jobs import lifecycle
+from flaskapp.jobs import lifecycle, unknown
 from flaskapp.jobs.models import Job, JobState, Worker
 from flaskapp.worker.schedules import Schedules
 
@@ -24,6 +24,7 @@ _MOST_OF_A_LEASE = 0.25
 _COMPACT_EVERY = 60.0
 _EXPIRE_GROUP = 1000
 _EXPIRE_GROUPS = 10
+_HELD_EVERY = 30.0
 
 
 class Turn:
@@ -38,6 +39,7 @@ class Turn:
         self._seen: dict[str, tuple[int, float]] = {}
         self._looked_at = 0.0
         self._compacted_at = 0.0
+        self._looked_at_held_at = 0.0
 
     def run(self) -> None:
         """One turn; raises DBAPIError when the database does not answer."""
@@ -45,6 +47,7 @@ class Turn:
             fired = self._schedules.fire_due(session)
             rescued = self._rescue(session)
             expired = _expire(session)
+            self._look_at_held(session)
             if time.monotonic() - self._compacted_at > _COMPACT_EVERY:
                 folded = lifecycle.compact_tally(session)
                 session.commit()
@@ -67,6 +70,16 @@ class Turn:
         if rescued:
             logger.warning("Rescued %d job(s) of %s", len(rescued), ", ".join(silent))
         return rescued
+
+    def _look_at_held(self, session: Session) -> None:
+        """Jobs whose task nobody knew: a worker that does releases them itself; this is for one that was too quick."""
+        if time.monotonic() - self._looked_at_held_at < _HELD_EVERY:
+            return
+        self._looked_at_held_at = time.monotonic()
+        released = unknown.release_known(session, unknown.live_knowledge(session))
+        session.commit()
+        if released:
+            logger.info("Released %d job(s) whose task a running worker knows", released)
 
     def _silent(self, session: Session) -> list[str]:
         """Processes whose beats have not moved for a whole lease while we were watching: no clocks are compared."""

@@ -15,13 +15,16 @@ from typing import Any
 
 from celery.worker.state import task_reserved
 from sqlalchemy import Engine
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from flaskapp.extensions import core_session
-from flaskapp.jobs import lifecycle, lost
+from flaskapp.jobs import letters, lifecycle, lost, unknown
+from flaskapp.jobs.letters import Letter
 from flaskapp.jobs.outcomes import Claimed, Error, Failed, Hint, Outcome, Stopped, Succeeded
+from flaskapp.worker.errands import Errands
+from flaskapp.worker.memory import Peaks
+from flaskapp.worker.outages import is_outage
 from flaskapp.worker.pace import Pace
 from flaskapp.worker.prefetch import Prefetch
 from flaskapp.worker.request import JobRequest
@@ -32,8 +35,6 @@ logger = logging.getLogger(__name__)
 GROUP = 200
 #: A claimed job that found no free slot for so long goes back for another worker.
 _PATIENCE_SECONDS = 1.0
-#: How long a job rests whose task no worker of this code knows.
-_UNKNOWN_SECONDS = 30.0
 #: While the pool has work, a group gathers for so long: larger groups cost less each.
 _GATHER_SECONDS = 0.03
 _UNWRITABLE = "NotRecordable"
@@ -54,8 +55,7 @@ class Recorder:
         self._early: list[JobRequest] = []
         #: What the group that is being recorded has offered.
         self._recording: list[JobRequest] = []
-        #: Messages that are not for the pool: what to write for each, and how to acknowledge it then.
-        self._errands: deque[tuple[Callable[[Session], object], Callable[[], None]]] = deque()
+        self._errands = Errands(engine, self._on_loop)
         #: Claimed and acknowledged, waiting for a free slot: (request, since).
         self._ready: deque[tuple[JobRequest, float]] = deque()
         self._outcomes: deque[tuple[JobRequest, Outcome]] = deque()
@@ -65,6 +65,7 @@ class Recorder:
         self._pace = Pace(concurrency)
         self._prefetch = Prefetch(concurrency)
         self._killed: dict[int, float] = {}
+        self._peaks = Peaks()
         self._stopping = False
         self._finishing = False
         self._filling = threading.local()
@@ -93,16 +94,21 @@ class Recorder:
 
     def turn_away(self, hint: Hint, acknowledge: Callable[[], None]) -> None:
         """A message of ours arrived whose task this worker does not know: its job waits for one that does."""
-        self._run_errand(lambda session: lifecycle.hold(session, hint, _UNKNOWN_SECONDS), acknowledge)
+        self._run_errand(lambda session: unknown.hold_unknown(session, [hint]), acknowledge)
 
     def notice(self, queue: str, number: int, acknowledge: Callable[[], None]) -> None:
         """A probe arrived."""
         self._run_errand(lambda session: lost.see(session, queue, number), acknowledge)
 
-    def _run_errand(self, write: Callable[[Session], object], acknowledge: Callable[[], None]) -> None:
+    def bury(self, letter: Letter, reject: Callable[[], None]) -> None:
+        """A message can be no job, and its broker keeps no dead letters: it is written down, then rejected."""
+        self._run_errand(lambda session: letters.record(session, letter), reject)
+
+    def _run_errand(self, write: Callable[[Session], Any], answer: Callable[[], None]) -> None:
         with self._changed:
-            self._errands.append((write, acknowledge))
-            self._changed.notify()
+            if not self._stopping:
+                self._errands.add(write, answer)
+                self._changed.notify()
 
     def ended(self, request: JobRequest, outcome: Outcome | None, seconds: float | None) -> None:
         """Its slot is free. `outcome` is still to be recorded; None: the child recorded it, or it was taken away."""
@@ -138,6 +144,15 @@ class Recorder:
         """Jobs per second that the slots manage, judged by the latest; None before the first."""
         return self._pace.per_second()
 
+    def look_at_memory(self) -> None:
+        """Called each second: what a child had is part of the evidence, should it be killed."""
+        with self._changed:
+            running = [request for request in self._held.values() if request.worker_pid and not request.finished]
+        for request in running:
+            if (memory := self._peaks.look(request.worker_pid)) is not None:
+                request.memory = max(memory, request.memory or 0)
+        self._peaks.forget_all_but({request.worker_pid for request in running})
+
     def take_away(self, job_ids: Sequence[str]) -> None:
         """These attempts are no longer ours (cancelled, rescued): stop them; the rows already say so."""
         with self._changed:
@@ -161,6 +176,8 @@ class Recorder:
         with self._changed:
             self._stopping = True
             offers, self._offers, self._early = [*self._offers, *self._early], deque(), []
+            # Not yet written: they come again by themselves.
+            self._errands.clear()
             self._put_back_ready(0)
             self._changed.notify()
         for request in offers:
@@ -185,7 +202,8 @@ class Recorder:
         while True:
             offers, outcomes = self._next_group()
             try:
-                self._do_errands()
+                if not self._stopping:
+                    self._errands.run()
                 if offers or outcomes:
                     self._record(offers, outcomes)
                 elif self._finishing:
@@ -195,7 +213,7 @@ class Recorder:
                     time.sleep(_GATHER_SECONDS)
             except Exception as trouble:
                 # Whatever it is, this thread must live: without it the worker claims and records nothing.
-                if not _is_outage(trouble):
+                if not is_outage(trouble):
                     logger.exception("A group cannot be recorded; taking it apart")
                     self._record_apart(offers, outcomes)
                     continue
@@ -220,12 +238,12 @@ class Recorder:
         try:
             self._record(offers, outcomes)
         except Exception as trouble:
-            if _is_outage(trouble):
+            if is_outage(trouble):
                 self._keep(offers, outcomes)
                 return
             for request in offers:
                 logger.exception("job=%s cannot be claimed: its message is a dead letter", request.id)
-                self._on_loop(request.reject)
+                self._on_loop(self._consumer.bury, request.message, letters.REJECTED, f"No claim: {trouble}")
             for request, outcome in outcomes:
                 logger.exception("job=%s how it ended cannot be written", request.id)
                 with self._changed:
@@ -234,22 +252,6 @@ class Recorder:
                         self._held.pop(str(request.id), None)
                     else:
                         self._outcomes.append((request, Failed(outcome.claimed, Error(_UNWRITABLE, str(trouble)))))
-
-    def _do_errands(self) -> None:
-        """Note probes, and put back jobs whose task nobody here knows; a worker of newer code may."""
-        with self._changed:
-            errands = [] if self._stopping else list(self._errands)
-        if not errands:
-            return
-        with core_session(self._engine) as session, session.begin():
-            for write, _ in errands:
-                write(session)
-        with self._changed:
-            for errand in errands:
-                if errand in self._errands:
-                    self._errands.remove(errand)
-        for _, acknowledge in errands:
-            self._on_loop(acknowledge)
 
     def _next_group(self) -> tuple[list[JobRequest], list[tuple[JobRequest, Outcome]]]:
         with self._changed:
@@ -305,8 +307,8 @@ class Recorder:
             settled = lifecycle.settle(session, [outcome for _, outcome in outcomes])
             claims = lifecycle.claim(session, [request.hint for request in first.values()], self.worker_id)
             refused = first.keys() - claims.keys()
-            unknown = refused - lifecycle.known(session, refused) if refused else set()
-            foreign = [first[job_id] for job_id in unknown if first[job_id].hint.send is None]
+            rowless = refused - lifecycle.known(session, refused) if refused else set()
+            foreign = [first[job_id] for job_id in rowless if first[job_id].hint.send is None]
             if foreign:
                 lifecycle.submit(session, [request.wish for request in foreign])
                 claims |= lifecycle.claim(session, [request.hint for request in foreign], self.worker_id)
@@ -318,7 +320,7 @@ class Recorder:
             self._held |= {str(request.id): request for request in taken if request.claimed is not None}
             self._early += early
         # Ours, but its job is gone (pruned): a dead letter, never run.
-        buried = [first[job_id] for job_id in unknown if first[job_id].hint.send is not None]
+        buried = [first[job_id] for job_id in rowless if first[job_id].hint.send is not None]
         answered = [request for request in offers if request not in early]
         if answered:
             self._on_loop(self._take_over, answered, buried)
@@ -353,7 +355,7 @@ class Recorder:
         """Answer the broker for every offer; what was claimed goes on to the pool."""
         for request in offers:
             if request in buried:
-                request.reject(requeue=False)
+                self._consumer.bury(request.message, letters.NO_JOB)
             else:
                 request.acknowledge()
         with self._changed:
@@ -433,8 +435,3 @@ class Recorder:
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             logger.info("job=%s process %s had already ended", request.id, pid)
-
-
-def _is_outage(trouble: Exception) -> bool:
-    """The database is away or busy; otherwise what we asked of it is wrong, and asking again would not help."""
-    return isinstance(trouble, DBAPIError | PoolTimeout) and not isinstance(trouble, DataError | IntegrityError)

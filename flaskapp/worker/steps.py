@@ -9,6 +9,7 @@ from typing import Any
 
 from celery import bootsteps, current_app, signals
 
+from flaskapp.broker import topology, transports
 from flaskapp.extensions import control_engine, core_session, db
 from flaskapp.jobs import queries
 from flaskapp.worker.heartbeat import Heartbeat, new_process_id
@@ -46,14 +47,19 @@ class JobCore(bootsteps.StartStopStep):
             "worker",
             queues=",".join(app.amqp.queues.consume_from),
             concurrency=worker.concurrency,
+            tasks=list(app.tasks),
             holds=self.recorder.holds,
             unclaimed=self.recorder.unclaimed,
             pace=self.recorder.pace,
             take_away=self.recorder.take_away,
-            every_beat=self.stand_in.look,
+            every_beat=self._every_beat,
         )
         signals.worker_shutdown.connect(self._finish, sender=worker, weak=False)
         return self
+
+    def _every_beat(self) -> None:
+        self.recorder.look_at_memory()
+        self.stand_in.look()
 
     def start(self, worker: Any) -> None:
         self.recorder.start()
@@ -76,6 +82,7 @@ class JobCore(bootsteps.StartStopStep):
         self.heartbeat.stop()
         self.app.relay.stop()
         self.app.prober.stop()
+        self.stand_in.stop()
 
 
 class Attach(bootsteps.StartStopStep):
@@ -84,6 +91,9 @@ class Attach(bootsteps.StartStopStep):
     requires = ("celery.worker.consumer.connection:Connection",)
 
     def start(self, consumer: Any) -> None:
+        if transports.has_dead_letters(consumer.app.settings.broker_url):
+            # What is rejected while its dead-letter exchange is missing is gone.
+            topology.DEAD_QUEUE(consumer.connection.default_channel).declare()
         consumer.controller.recorder.attach(consumer)
 
 
@@ -106,6 +116,7 @@ class StandIn:
         self._app, self._engine = app, engine
         self._turn = Turn(app, engine)
         self._looked_at = time.monotonic()
+        self._dead_letters = app.make_dead_letters()
         self._missed = 0
         self._needed = False
 
@@ -120,10 +131,16 @@ class StandIn:
             needed = self._missed >= 2
             if needed and not self._needed:
                 logger.warning("No beat is running: this worker takes its turns. Start one with `celery beat`.")
+                self._dead_letters.start()
+            elif self._needed and not needed:
+                self._dead_letters.stop()
             self._needed = needed
         if self._needed:
             self._turn.run()
             self._app.relay.nudge()
+
+    def stop(self) -> None:
+        self._dead_letters.stop()
 
 
 @signals.worker_process_init.connect

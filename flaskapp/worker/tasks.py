@@ -5,14 +5,14 @@ from flask import current_app
 
 from flaskapp.config import Settings
 from flaskapp.extensions import db
-from flaskapp.jobs import lifecycle, schedules
+from flaskapp.jobs import letters, lifecycle, schedules
 
 _GROUP = 1000
 
 
 @shared_task(name="maintenance.prune", internal=True)
 def prune() -> int:
-    """Delete finished jobs that were kept long enough; answers how many."""
+    """Delete finished jobs and dead letters that were kept long enough; answers how many jobs."""
     settings: Settings = current_app.config["SETTINGS"]
     pruned = _GROUP
     total = 0
@@ -22,4 +22,7 @@ def prune() -> int:
         db.session.commit()
         total += pruned
     schedules.prune_firings(db.session())
+    while letters.prune_letters(db.session(), settings.keep_failed_days, _GROUP) == _GROUP:
+        db.session.commit()
+    db.session.commit()
     return total

@@ -12,6 +12,7 @@ from flaskapp.jobs import lifecycle
 from flaskapp.jobs.clock import now
 from flaskapp.jobs.models import Job, JobState
 from flaskapp.jobs.outcomes import Hint
+from flaskapp.jobs.unknown import UNKNOWN
 from flaskapp.worker.attempt import CLAIM_KEY, run
 
 WORKER = "run_due_jobs@this-process"
@@ -38,7 +39,8 @@ def run_due_jobs(limit: int = 1000) -> list[str]:
 def _next_due(held: set[str]) -> Job | None:
     with Session(db.engine, expire_on_commit=False) as session:
         due = select(Job).where(Job.state.in_([JobState.WAITING, JobState.QUEUED]), Job.run_at <= now())
-        due = due.where(Job.sender.is_distinct_from(lifecycle.PARKED), Job.id.not_in(held))
+        due = due.where(Job.sender.is_distinct_from(lifecycle.PARKED), Job.sender.is_distinct_from(UNKNOWN))
+        due = due.where(Job.id.not_in(held))
         return session.scalars(due.order_by(Job.priority.desc(), Job.run_at, Job.id).limit(1)).first()
 
 

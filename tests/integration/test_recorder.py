@@ -5,14 +5,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine
-from sqlalchemy.exc import DataError
+from sqlalchemy import Engine, select
+from sqlalchemy.exc import DataError, OperationalError
 from sqlalchemy.orm import Session
 
 from flaskapp.jobs import control, lifecycle
+from flaskapp.jobs.letters import Letter
 from flaskapp.jobs.limits import Rule
-from flaskapp.jobs.models import JobState
+from flaskapp.jobs.models import DeadLetter, JobState
 from flaskapp.jobs.outcomes import Claimed, Hint, RetryLater, Succeeded, Wish
+from flaskapp.jobs.unknown import UNKNOWN
 from flaskapp.worker import recorder as recording
 from flaskapp.worker.recorder import Recorder
 from tests.helpers import wait_until
@@ -30,6 +32,7 @@ class Message:
         self.arrived = time.monotonic()
         self.claimed: Claimed | None = None
         self.finished, self.taken_away, self.worker_pid = False, False, None
+        self.message = self
 
     def acknowledge(self) -> None:
         self.answer = "acknowledged"
@@ -50,6 +53,9 @@ class Pool:
 
     def nudged(self) -> None:
         self.nudges += 1
+
+    def bury(self, message: Message, reason: str, detail: str = "") -> None:
+        message.reject()
 
     def on_task_request(self, request: Message) -> None:
         if self.broken:
@@ -265,3 +271,62 @@ def test_a_message_of_a_paused_queue_is_acknowledged_and_its_job_waits(
     assert answered(message) == ["acknowledged"]
     assert state_of(session, job_id) == JobState.WAITING
     assert pool.taken == []
+
+
+def letters_of(session: Session) -> list[str]:
+    session.rollback()
+    return list(session.scalars(select(DeadLetter.reason)))
+
+
+def test_a_buried_message_is_answered_once_its_letter_is_committed(recorder: Recorder, session: Session) -> None:
+    seen: list[list[str]] = []
+
+    started(recorder).bury(Letter("malformed", body=b"x"), lambda: seen.append(letters_of(session)))
+
+    assert wait_until(lambda: seen, 5, "it is answered") == [["malformed"]]
+
+
+def test_a_letter_waits_for_a_database_that_is_away(
+    recorder: Recorder, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers: list[int] = []
+    real, troubles = recorder._errands._write, [OperationalError("INSERT", {}, Exception("away"))]
+
+    def away_once(errands: Any) -> None:
+        if troubles:
+            raise troubles.pop()
+        real(errands)
+
+    monkeypatch.setattr(recorder._errands, "_write", away_once)
+    started(recorder).bury(Letter("malformed"), lambda: answers.append(1))
+
+    wait_until(lambda: answers, 5, "it is answered")
+    assert letters_of(session) == ["malformed"]
+
+
+def test_what_cannot_be_written_at_all_stops_no_other(recorder: Recorder, session: Session) -> None:
+    answers: list[str] = []
+
+    def wrong(_: Session) -> None:
+        raise KeyError("a bug of ours")
+
+    recorder._run_errand(wrong, lambda: answers.append("bad"))
+    recorder.bury(Letter("malformed"), lambda: answers.append("good"))
+    started(recorder)
+
+    wait_until(lambda: len(answers) == 2, 5, "both are answered")
+    assert letters_of(session) == ["malformed"]
+
+
+def test_a_message_for_an_unknown_task_is_acknowledged_once_its_job_is_held(
+    recorder: Recorder, session: Session
+) -> None:
+    job_id = queued(session)
+    session.commit()
+    answers: list[int] = []
+
+    started(recorder).turn_away(Hint(job_id, 1), lambda: answers.append(1))
+
+    wait_until(lambda: answers, 5, "it is acknowledged")
+    session.rollback()
+    assert row_of(session, job_id)["sender"] == UNKNOWN
