@@ -186,7 +186,7 @@ BREAKS = [
     Break(
         "G6",
         "the database allows a second firing of a due time",
-        "flaskapp/jobs/models.py",
+        "flaskapp/jobs/models/schedules.py",
         'UniqueConstraint("schedule", "due_at", name="firing_once_per_due_time")',
         'Index("firing_once_per_due_time", "schedule", "due_at")',
         f"{_RHYTHM}::test_the_database_itself_refuses_a_second_firing_of_a_due_time[sqlite]",
