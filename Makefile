@@ -1,6 +1,6 @@
 # `make` alone prints what there is. Needs Python 3.11 or newer; everything else goes into .venv.
 .DEFAULT_GOAL := help
-.PHONY: help up test check bench services .venv .venv-dev
+.PHONY: help up test check bench mutants services .venv .venv-dev
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,6 +17,9 @@ check: .venv-dev ## format, lint, types and import contracts, in seconds
 
 bench: .venv-dev ## run the side-by-side benchmarks and print a table
 	@.venv/bin/python -m bench
+
+mutants: .venv-dev ## break each promise in a copy of the code and see its test turn red
+	@.venv/bin/python -m tests.mutants
 
 services: .venv-dev ## start private RabbitMQ, PostgreSQL and Redis; Ctrl-C stops them
 	@exec .venv/bin/python -m tests.services

@@ -6,7 +6,15 @@ from flask import Flask
 def init_app(app: Flask) -> None:
     """Hang every command group on the application."""
     from flaskapp.accounts.commands import users
+    from flaskapp.api import (
+        letter_commands,  # noqa: F401 -- importing adds them to `flask jobs`
+        limit_commands,  # noqa: F401 -- hangs itself on `jobs`
+    )
     from flaskapp.api.commands import jobs
+    from flaskapp.api.schedule_commands import schedules
+    from flaskapp.drill.commands import verify
 
     app.cli.add_command(users)
     app.cli.add_command(jobs)
+    app.cli.add_command(schedules)
+    jobs.add_command(verify)

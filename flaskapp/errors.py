@@ -26,3 +26,11 @@ class UncommittedJobs(OffloadError):
 
 class BadArguments(OffloadError):
     """What was asked cannot be a job; the message says which part and how to write it."""
+
+
+class BadSchedule(OffloadError):
+    """An entry of beat_schedule cannot be used; the message names the entry, the key and what it may say."""
+
+
+class NotReplayable(OffloadError):
+    """A dead letter cannot become a job again; the message says why."""

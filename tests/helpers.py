@@ -7,10 +7,12 @@ Does not know any one test.
 import contextlib
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,12 +25,12 @@ from flaskapp.diagnostics.models import Effect
 from flaskapp.extensions import Base, control_engine, db
 from flaskapp.jobs import queries
 from flaskapp.jobs.clock import now, seconds_from_now
-from flaskapp.jobs.models import Attempt, Job, Join, Progress, Queue, Schedule, Tally, Worker
+from flaskapp.jobs.models import Attempt, Job
 
 ROOT = Path(__file__).parent.parent
-CORE_TABLES = (Attempt, Progress, Job, Join, Tally, Worker, Queue, Schedule, Effect)
 
 Seen = TypeVar("Seen")
+_numbers = count()
 
 
 def wait_until(condition: Callable[[], Seen], seconds: float, describe: str) -> Seen:
@@ -60,7 +62,7 @@ def make_app(database_url: str, broker_url: str, folder: Path, **settings: objec
     """The application with its tables, as this process's current one; its jobs leave only when a test says so."""
     app = create_app(config.from_environment(environment(database_url, broker_url, folder, **settings)))
     celery = app.extensions["celery"]
-    celery.relay = Nudges()
+    celery.relay, celery.prober = Nudges(), Nudges()
     make_current(app)
     celery.loader.import_default_modules()
     with app.app_context():
@@ -75,7 +77,7 @@ def make_current(app: Flask) -> None:
 
 
 class Nudges:
-    """Stands for the relay: counts the nudges and sends nothing."""
+    """Stands for the relay or the prober: counts the nudges and sends nothing."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -90,8 +92,14 @@ class Nudges:
 def empty(engine: Engine) -> None:
     """Forget everything that the job core knows."""
     with engine.begin() as connection:
-        for table in CORE_TABLES:
+        for table in _core_tables():
             connection.execute(delete(table))
+
+
+def _core_tables() -> list[type]:
+    """What flaskapp/jobs defines, and the effects."""
+    models = [mapper.class_ for mapper in Base.registry.mappers]
+    return [model for model in models if model.__module__.startswith("flaskapp.jobs.")] + [Effect]
 
 
 class Bench:
@@ -99,6 +107,7 @@ class Bench:
 
     def __init__(self, app: Flask) -> None:
         self.app = app
+        self.folder: Path = app.config["SETTINGS"].instance_path
         self.celery = app.extensions["celery"]
         self.engine = control_engine(app.config["SETTINGS"].database_url)
 
@@ -156,6 +165,18 @@ class Bench:
         with self.session() as session, session.begin():
             session.execute(update(Job).where(Job.id == job_id).values(**values))
 
+    def can_write(self) -> bool:
+        """Nobody holds SQLite's one lock at this moment; elsewhere always true."""
+        if self.engine.dialect.name != "sqlite":
+            return True
+        with contextlib.closing(sqlite3.connect(str(self.engine.url.database), timeout=1)) as connection:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                return False
+            connection.execute("ROLLBACK")
+        return True
+
     def account(self) -> queries.Account:
         with self.session() as session:
             return queries.account(session)
@@ -190,7 +211,7 @@ def create_schema(engine: Engine) -> None:
 class Process:
     """A worker or a beat, in a session of its own."""
 
-    def __init__(self, words: list[str], environment: Mapping[str, str], log: Path) -> None:
+    def __init__(self, words: Iterable[str], environment: Mapping[str, str], log: Path) -> None:
         self.log = log
         with log.open("ab") as output:
             self.popen = subprocess.Popen(
@@ -211,11 +232,14 @@ class Process:
         return self.log.read_text(errors="replace")
 
 
-def start_worker(environment: Mapping[str, str], concurrency: int = 2, **more: str) -> Process:
-    """A real worker; returns once it consumes."""
-    number = len(list(Path(environment["INSTANCE_PATH"]).glob("worker-*.log")))
+def start_worker(
+    environment: Mapping[str, str], concurrency: int = 2, queues: Iterable[str] = (), **more: str
+) -> Process:
+    """A real worker, of all queues or of these; returns once it consumes."""
+    number = next(_numbers)
     log = Path(environment["INSTANCE_PATH"]) / f"worker-{number}.log"
     words = ["worker", "-c", str(concurrency), "-l", "info", "-n", f"w{number}"]
+    words += ["-Q", ",".join(queues)] if queues else []
     worker = Process(words, {**environment, **more}, log)
     _wait_for(worker, " ready.")
     return worker
@@ -223,8 +247,7 @@ def start_worker(environment: Mapping[str, str], concurrency: int = 2, **more: s
 
 def start_beat(environment: Mapping[str, str], **more: str) -> Process:
     """A real beat; returns once it ticks."""
-    number = len(list(Path(environment["INSTANCE_PATH"]).glob("beat-*.log")))
-    log = Path(environment["INSTANCE_PATH"]) / f"beat-{number}.log"
+    log = Path(environment["INSTANCE_PATH"]) / f"beat-{next(_numbers)}.log"
     beat = Process(["beat", "-l", "info"], {**environment, **more}, log)
     _wait_for(beat, "beat: Starting...")
     return beat

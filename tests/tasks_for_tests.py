@@ -6,8 +6,8 @@ import time
 from typing import Any
 
 from celery import chain, chord, group, shared_task
-from celery.exceptions import Ignore, Reject
-from sqlalchemy import event, insert, text
+from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
+from sqlalchemy import event, insert, select, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
@@ -15,6 +15,7 @@ from flaskapp.diagnostics.models import Effect
 from flaskapp.diagnostics.tasks import echo
 from flaskapp.extensions import db
 from flaskapp.jobs import lifecycle, queries
+from flaskapp.jobs.clock import now
 
 
 class OddError(Exception):
@@ -53,6 +54,15 @@ def die(task: Any) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def swell_and_die(task: Any, megabytes: int) -> None:
+    """Takes memory, tells how far it came, and is killed after the heartbeat had time to look."""
+    hoard = bytearray(megabytes * 10**6)
+    hoard[::4096] = b"x" * len(hoard[::4096])
+    task.progress(48_112, 100_000, "reading")
+    time.sleep(2.5)
+    die(task)
+
+
 def leave_once(task: Any) -> None:
     if task.attempt_number == 1:
         os._exit(3)
@@ -68,6 +78,24 @@ def write_and_sleep(task: Any, key: str, seconds: float) -> str:
     time.sleep(seconds)
     write(task, key)
     return key
+
+
+def occupy(task: Any, key: str, seconds: float) -> None:
+    """Writes down from when to when it ran, by the database's clock."""
+    begin = db.session.execute(select(now())).scalar_one()
+    time.sleep(seconds)
+    for moment, at in (("begins", begin), ("ends", db.session.execute(select(now())).scalar_one())):
+        row = {"key": f"{key} {moment}", "job_id": task.request.id, "attempt": task.attempt_number, "at": at}
+        db.session.execute(insert(Effect).values(row))
+
+
+def catch_soft_limit(task: Any, seconds: float) -> str:
+    """Tidies up when its time is nearly over."""
+    try:
+        time.sleep(seconds)
+    except SoftTimeLimitExceeded:
+        return "half of it"
+    return "all of it"
 
 
 def sleep_in_first(task: Any, key: str, seconds: float) -> int:
@@ -233,9 +261,37 @@ def fail_and_lose_commits(task: Any, key: str, moments: list[str]) -> None:
 
 
 def fail_after_being_cancelled(task: Any) -> None:
+    _cancel(task)
+    raise ValueError("too late")
+
+
+def write_everything_after_being_cancelled(task: Any, key: str) -> str:
+    """Through the ORM, through Core, and a child: none of it may count."""
+    _cancel(task)
+    db.session.add(Effect(key=f"{key} orm", job_id=task.request.id, attempt=task.attempt_number))
+    write(task, f"{key} core")
+    task.app.tasks["tests.fate"].delay("ok")
+    return key
+
+
+def commit_after_being_cancelled(task: Any, key: str) -> None:
+    _cancel(task)
+    write(task, key)
+    db.session.commit()
+
+
+def commit_midway_then_lose_the_lease(task: Any, key: str) -> None:
+    """The checkpoint was still ours; what follows it is not."""
+    write(task, f"{key} before")
+    db.session.commit()
+    _cancel(task)
+    write(task, f"{key} after")
+
+
+def _cancel(task: Any) -> None:
+    """Somebody else fences this attempt off while it runs."""
     with Session(db.engine) as session, session.begin():
         lifecycle.cancel(session, task.request.id)
-    raise ValueError("too late")
 
 
 def replace_with_a_wrong_row(task: Any) -> None:
@@ -324,3 +380,14 @@ def write_nonsense(request: Any, exc: Any, traceback: Any) -> None:
 def limited(seconds: float) -> float:
     time.sleep(seconds)
     return seconds
+
+
+@shared_task(name="tests.limited_softly", soft_time_limit=1)
+def limited_softly(seconds: float) -> float:
+    time.sleep(seconds)
+    return seconds
+
+
+@shared_task(name="tests.of_the_mailhost", limit_key="mailhost")
+def of_the_mailhost(value: Any = None) -> Any:
+    return value

@@ -38,6 +38,7 @@ def test_every_arrow_is_drawn() -> None:
         "settle",
         "still_held",
         "compact_tally",
+        "expire_overdue",
     }
     drawing = DOCS["job"].split("```")[1]
     assert [arrow for arrow in arrows if arrow not in apart and arrow not in drawing] == []
@@ -54,7 +55,7 @@ def test_every_command_is_documented() -> None:
     app = Flask("house")
     cli.init_app(app)
     everything = " ".join(DOCS.values())
-    for group in ("users", "jobs"):
+    for group in ("users", "jobs", "schedules"):
         commands = app.cli.commands[group].commands  # type: ignore[attr-defined]
         missing = [name for name in commands if f"{group} {name}" not in everything and name != "first-admin"]
         assert missing == [], group

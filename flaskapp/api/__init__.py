@@ -5,7 +5,19 @@ from flask import Flask
 
 def init_app(app: Flask) -> None:
     """Open /api/v1. Call it after accounts, which decide who may come in."""
-    from flaskapp.api import jobs, models, openapi, problems, queues, schedules, stats, uploads, workers  # noqa: F401
+    from flaskapp.api import (  # noqa: F401 -- importing adds their routes
+        jobs,
+        letters,
+        limits,
+        models,
+        openapi,
+        problems,
+        queues,
+        schedules,
+        stats,
+        uploads,
+        workers,
+    )
     from flaskapp.api.blueprint import api
 
     problems.init_app(app)

@@ -18,7 +18,7 @@ from flaskapp.api import parsing, wishes
 from flaskapp.api.shapes import job_shape, job_shapes
 from flaskapp.errors import OffloadError
 from flaskapp.extensions import db
-from flaskapp.jobs import lifecycle, queries
+from flaskapp.jobs import letters, lifecycle, queries
 from flaskapp.jobs.models import Job, JobState
 
 jobs = AppGroup("jobs", help="Submit jobs, look at them, cancel them, run them again.")
@@ -26,7 +26,7 @@ _COLUMNS = {"ID": 36, "STATE": 9, "TASK": 28, "QUEUE": 8, "ATTEMPT": 7, "CREATED
 
 
 @contextmanager
-def _refusals() -> Iterator[None]:
+def refusals() -> Iterator[None]:
     """A refusal is one sentence on standard error and exit code 1."""
     try:
         yield
@@ -43,10 +43,11 @@ def _refusals() -> Iterator[None]:
 @click.option("--queue", help="Left out: the task's own queue.")
 @click.option("--run-at", help="ISO 8601 with a zone, e.g. 2027-01-31T08:00:00Z.")
 @click.option("--unique-key", help="While a live job holds it, its id is printed and no job is added.")
+@click.option("--limit-key", help="It shares the limit of this key; see `flask jobs limit`.")
 @click.option("--max-attempts", type=int)
 def submit(task: str, args: str, kwargs: str, **options: Any) -> None:
     """Submit one job of TASK and print its id, alone."""
-    with _refusals():
+    with refusals():
         fields = {"task": task, "args": _json("--args", args), "kwargs": _json("--kwargs", kwargs), **options}
         job_id, _is_new = wishes.submit(wishes.read_wish(fields), owner=None)
         db.session.commit()
@@ -137,6 +138,8 @@ def prune() -> None:
     while pruned := lifecycle.prune(db.session(), settings.keep_succeeded_days, settings.keep_failed_days):
         db.session.commit()
         total += pruned
+    while letters.prune_letters(db.session(), settings.keep_failed_days):
+        db.session.commit()
     db.session.commit()
     click.echo(f"{total} jobs are pruned.")
 

@@ -17,6 +17,7 @@ from flaskapp.errors import BadArguments
 from flaskapp.extensions import db
 from flaskapp.jobs import lifecycle, queries
 from flaskapp.jobs.models import Job, JobState
+from flaskapp.worker.sessions import wake_relay
 
 MOST_IN_BULK = 1000
 BODY_LIMIT = 1_000_000
@@ -78,6 +79,7 @@ def cancel_job(job_id: str) -> Response:
         state = _job(job_id).state
         raise StateForbids(f"Job {job_id} is {state} already: there is nothing to cancel.", state)
     write_audit(db.session(), "job.cancel", job_id, job.task)
+    wake_relay(db.session())
     return _answer_job(job_id, 202)
 
 
@@ -89,6 +91,7 @@ def run_job_again(job_id: str) -> Response:
         state = _job(job_id).state
         raise StateForbids(_why_not_again(job_id, state), state)
     write_audit(db.session(), "job.run-again", job_id, job.task)
+    wake_relay(db.session())
     return _answer_job(job_id, 202)
 
 

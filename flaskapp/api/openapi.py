@@ -44,6 +44,8 @@ IDEMPOTENCY_KEY = {
 }
 _JOB_ID = in_path("job_id", "The job's id.")
 _QUEUE = in_path("name", "The queue's name.")
+_SCHEDULE = in_path("schedule", "The schedule's name, percent-encoded.")
+_KEY = in_path("key", "The `limit_key` of the jobs.")
 _UPLOAD_ID = in_path("upload_id", "The upload's id.")
 _ONE_OF_THE_STATES = {"type": "string", "enum": [state.value for state in JobState]}
 
@@ -118,7 +120,73 @@ PATHS: dict[str, dict[str, Any]] = {
             parameters=[_QUEUE, IDEMPOTENCY_KEY],
         )
     },
+    "/queues/{name}/limits": {
+        "post": operation(
+            "Limit all jobs of a queue; what is left out is not limited (operator)",
+            {"200": gives("Queue", "With the new limits")},
+            parameters=[_QUEUE, IDEMPOTENCY_KEY],
+            requestBody=json_body("NewLimit"),
+        )
+    },
+    "/limits": {"get": operation("Every key that has a limit (operator)", {"200": gives("Limits", "All limits")})},
+    "/limits/{key}": {
+        "get": operation("Show the limit of a key (operator)", {"200": gives("Limit", "It")}, parameters=[_KEY]),
+        "put": operation(
+            "Set the whole limit of a key (operator)",
+            {"200": gives("Limit", "It holds from now on")},
+            parameters=[_KEY],
+            requestBody=json_body("NewLimit"),
+        ),
+        "delete": operation(
+            "Take the limit of a key away (operator)", {"200": gives("Limit", "Not limited")}, parameters=[_KEY]
+        ),
+    },
+    "/dead-letters": {
+        "get": operation(
+            "Messages that could not be delivered as jobs, newest first (operator)",
+            {"200": gives("Letters", "One page; pass `next` as `cursor` for older ones")},
+            parameters=[
+                query("limit", {"type": "integer", "minimum": 1, "maximum": 200, "default": 50}, "Letters in a page."),
+                query("cursor", {"type": "string"}, "`next` of the page before."),
+            ],
+        )
+    },
+    "/dead-letters/{letter_id}/replay": {
+        "post": operation(
+            "Make a dead letter a job again (operator); 409 says why it cannot be",
+            {"202": gives("Letter", "Its job waits now")},
+            parameters=[in_path("letter_id", "The letter's number."), IDEMPOTENCY_KEY],
+        )
+    },
     "/schedules": {"get": operation("Each rhythm and its due times", {"200": gives("Schedules", "All schedules")})},
+    "/schedules/{schedule}/run": {
+        "post": operation(
+            "Submit its job now, whatever its rhythm (operator); 409 says why it cannot",
+            {"202": gives("Job", "Accepted"), "200": gives("Job", "The live job that holds its unique_key")},
+            parameters=[_SCHEDULE, IDEMPOTENCY_KEY],
+        )
+    },
+    "/schedules/{schedule}/pause": {
+        "post": operation(
+            "Let a schedule make no jobs (operator)",
+            {"200": gives("Schedule", "Paused")},
+            parameters=[_SCHEDULE, IDEMPOTENCY_KEY],
+        )
+    },
+    "/schedules/{schedule}/resume": {
+        "post": operation(
+            "Let it make jobs again, from now on (operator)",
+            {"200": gives("Schedule", "Running")},
+            parameters=[_SCHEDULE, IDEMPOTENCY_KEY],
+        )
+    },
+    "/schedules/{schedule}/remove": {
+        "post": operation(
+            "Forget a schedule whose entry is gone (operator); 409 if a beat still has it",
+            {"200": gives("Schedule", "As it was")},
+            parameters=[_SCHEDULE, IDEMPOTENCY_KEY],
+        )
+    },
     "/workers": {"get": operation("The live worker and beat processes", {"200": gives("Workers", "All live ones")})},
     "/openapi.json": {
         "get": operation(

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from flaskapp.api.rules import LONGEST_SECONDS, MOST_RUNNING, MOST_STARTS
 from flaskapp.api.wishes import MOST_ATTEMPTS
 from flaskapp.jobs.models import QUEUES, JobState
 
@@ -44,6 +45,7 @@ def page_of(name: str) -> Schema:
 
 
 _error = {"anyOf": [ref("Error"), {"type": "null"}]}
+_rate = {"anyOf": [ref("Rate"), {"type": "null"}]}
 
 SCHEMAS: dict[str, Schema] = {
     "NewJob": record(
@@ -58,6 +60,12 @@ SCHEMAS: dict[str, Schema] = {
                 "minLength": 1,
                 "maxLength": 255,
                 "description": "While a live job holds it, submitting again answers 200 with that job.",
+            },
+            "limit_key": {
+                **maybe(TEXT),
+                "minLength": 1,
+                "maxLength": 255,
+                "description": "Jobs with the same key share the limit that an operator sets for it.",
             },
             "max_attempts": {**maybe(WHOLE), "minimum": 1, "maximum": MOST_ATTEMPTS},
         },
@@ -113,6 +121,7 @@ SCHEMAS: dict[str, Schema] = {
             "worker": maybe(TEXT),
             "owner": maybe(TEXT),
             "unique_key": maybe(TEXT),
+            "limit_key": maybe(TEXT),
             "schedule": maybe(TEXT),
             "root_id": {**maybe(TEXT), "description": "The first job of its workflow, if that is another one."},
             "parent_id": maybe(TEXT),
@@ -162,6 +171,19 @@ SCHEMAS: dict[str, Schema] = {
             "accepted": WHOLE,
             "pruned": WHOLE,
             "drift": {**WHOLE, "description": "0 when accepted = pruned + all states."},
+            "broker": list_of("BrokerQueue"),
+        }
+    ),
+    "BrokerQueue": record(
+        {
+            "queue": TEXT,
+            "queued": {**WHOLE, "description": "Jobs that SQL calls queued, now."},
+            "messages": {**maybe(WHOLE), "description": "Ready at the broker when it last answered."},
+            "gap": {**maybe(WHOLE), "description": "Then: queued jobs in no worker's hands, less messages."},
+            "answered_at": maybe(MOMENT),
+            "lost": {**WHOLE, "description": "Messages proven lost at the last look; their jobs were sent again."},
+            "lost_ids": {"type": "array", "items": TEXT, "maxItems": 20},
+            "looked_at": maybe(MOMENT),
         }
     ),
     "Queue": record(
@@ -172,18 +194,93 @@ SCHEMAS: dict[str, Schema] = {
             "running": WHOLE,
             "oldest_run_at": maybe(MOMENT),
             "paused_at": maybe(MOMENT),
+            "max_running": maybe(WHOLE),
+            "rate": _rate,
         }
     ),
     "Queues": page_of("Queue"),
+    "Firing": record(
+        {
+            "due_at": {**maybe(MOMENT), "description": "The nominal due time, or the first of several; null: by hand."},
+            "until_at": {**maybe(MOMENT), "description": "The last of several."},
+            "times": {**maybe(WHOLE), "description": "How many; null: too many to count."},
+            "outcome": {**TEXT, "enum": ["fired", "asked", "missed", "skipped", "paused"]},
+            "reason": maybe(TEXT),
+            "job_id": maybe(TEXT),
+            "at": {**MOMENT, "description": "When it was decided."},
+        }
+    ),
+    "Rate": record(
+        {
+            "count": {**WHOLE, "minimum": 1, "maximum": MOST_STARTS},
+            "seconds": {**NUMBER, "minimum": 0.001, "maximum": LONGEST_SECONDS},
+        }
+    ),
+    "NewLimit": record(
+        {
+            "max_running": {
+                **maybe(WHOLE),
+                "minimum": 1,
+                "maximum": MOST_RUNNING,
+                "description": "At most so many run at a time; left out: any number.",
+            },
+            "rate": {**_rate, "description": "In no span of `seconds` do more than `count` start."},
+        },
+        required=[],
+    ),
+    "Limit": record(
+        {
+            "key": TEXT,
+            "max_running": maybe(WHOLE),
+            "rate": _rate,
+            "waiting": WHOLE,
+            "queued": WHOLE,
+            "running": WHOLE,
+        }
+    ),
+    "Limits": page_of("Limit"),
+    "Letter": record(
+        {
+            "id": WHOLE,
+            "at": MOMENT,
+            "reason": {
+                **TEXT,
+                "description": "rejected, expired, maxlen, delivery_limit: the broker's words; "
+                "malformed, unknown task, no job, stray: what was found.",
+            },
+            "detail": TEXT,
+            "queue": {**maybe(TEXT), "description": "Where it died."},
+            "exchange": TEXT,
+            "routing_key": TEXT,
+            "job_id": maybe(TEXT),
+            "task": maybe(TEXT),
+            "headers": ANYTHING,
+            "content_type": maybe(TEXT),
+            "payload": {**TEXT, "description": "How it begins; what is no UTF-8 is escaped."},
+            "size": {**WHOLE, "description": "Bytes of the whole payload."},
+            "replayed_at": maybe(MOMENT),
+            "replayed_by": maybe(TEXT),
+        }
+    ),
+    "Letters": record({"items": list_of("Letter"), "next": maybe(TEXT)}),
     "Schedule": record(
         {
             "name": TEXT,
             "task": TEXT,
             "rhythm": TEXT,
-            "last_due_at": MOMENT,
-            "next_due_at": maybe(MOMENT),
+            "timezone": TEXT,
+            "missed": TEXT,
+            "overlap": TEXT,
+            "last_due_at": maybe(MOMENT),
+            "next_due_at": {**maybe(MOMENT), "description": "Null while it is paused, gone or wrong."},
+            "paused": {"type": "boolean"},
             "paused_at": maybe(MOMENT),
+            "paused_by": maybe(TEXT),
+            "gone_at": {**maybe(MOMENT), "description": "Since when no beat has its entry."},
+            "problem": {**maybe(TEXT), "description": "What is wrong with its entry."},
             "last_job_id": maybe(TEXT),
+            "last_job_state": maybe(TEXT),
+            "firings": {**list_of("Firing"), "description": "What became of its newest due times, newest first."},
         }
     ),
     "Schedules": page_of("Schedule"),

@@ -58,6 +58,7 @@ def _shape(job: Job, history: list[Attempt], progress: Progress | None, task: ob
         "worker": job.worker,
         "owner": job.owner,
         "unique_key": job.unique_key,
+        "limit_key": job.limit_key,
         "schedule": job.schedule,
         "root_id": job.root_id,
         "parent_id": job.parent_id,

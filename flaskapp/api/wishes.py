@@ -22,7 +22,7 @@ from flaskapp.jobs.lifecycle import new_job_id
 from flaskapp.jobs.models import QUEUES
 from flaskapp.worker.celery_app import Offload
 
-FIELDS = ("task", "args", "kwargs", "queue", "run_at", "unique_key", "max_attempts")
+FIELDS = ("task", "args", "kwargs", "queue", "run_at", "unique_key", "limit_key", "max_attempts")
 MOST_ATTEMPTS = 1000
 
 
@@ -36,6 +36,7 @@ class Asked:
     queue: str | None = None
     run_at: datetime | None = None
     unique_key: str | None = None
+    limit_key: str | None = None
     max_attempts: int | None = None
 
 
@@ -56,6 +57,7 @@ def read_wish(fields: object, where: str = "") -> Asked:
         queue=_queue(fields, where),
         run_at=time_field(fields, "run_at", where),
         unique_key=text_field(fields, "unique_key", 255, where),
+        limit_key=text_field(fields, "limit_key", 255, where),
         max_attempts=integer_field(fields, "max_attempts", 1, MOST_ATTEMPTS, where),
     )
     _check_arguments(asked, where)
@@ -83,6 +85,7 @@ def _options(asked: Asked, owner: str | None) -> dict[str, Any]:
         "queue": asked.queue,
         "eta": asked.run_at,
         "unique_key": asked.unique_key,
+        "limit_key": asked.limit_key,
         "max_attempts": asked.max_attempts,
         "owner": owner,
     }

@@ -5,18 +5,18 @@ duplicate is harmless. A relay runs in every process that commits jobs (woken by
 """
 
 import logging
-import os
-import threading
 from typing import Any
 from uuid import uuid4
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
+from flaskapp.broker.nudged import Nudged
 from flaskapp.broker.publisher import Publisher
 from flaskapp.errors import NotConfirmed
 from flaskapp.extensions import control_engine, core_session
 from flaskapp.jobs import lifecycle
+from flaskapp.jobs.window import Window
 
 logger = logging.getLogger(__name__)
 
@@ -32,11 +32,11 @@ _SHORTEST_PAUSE = 1.2 * REST_SECONDS
 _LONGEST_PAUSE = 5.0
 
 
-def send_due(engine: Engine, publisher: Publisher, limit: int = BATCH) -> int:
+def send_due(engine: Engine, publisher: Publisher, limit: int = BATCH, window: Window | None = None) -> int:
     """Send up to `limit` due jobs; answers how many were taken. Raises NotConfirmed when the broker is away."""
     sender = str(uuid4())
     with core_session(engine, expire_on_commit=False) as session, session.begin():
-        batch = lifecycle.take_to_send(session, sender, limit, SENDING_SECONDS)
+        batch = lifecycle.take_to_send(session, sender, limit, SENDING_SECONDS, window)
     if not batch:
         return 0
     confirmed: set[str] = set()
@@ -51,53 +51,27 @@ def send_due(engine: Engine, publisher: Publisher, limit: int = BATCH) -> int:
     return len(batch)
 
 
-class Relay:
+class Relay(Nudged):
     """A background thread that empties the outbox: when nudged, and every `poll_seconds` if that is set.
 
-    It starts with the first nudge of each process (a fork leaves its parent's thread behind) and rests, longer
-    each time up to five seconds, while the broker or the database is away.
+    It rests, longer each time up to five seconds, while the broker or the database is away.
     """
 
+    _name = "outbox"
+
     def __init__(self, database_url: Any, broker_url: str, poll_seconds: float | None = None) -> None:
+        super().__init__()
         self._database_url = database_url
         self._broker_url = broker_url
         self._poll_seconds = poll_seconds
-        self._wake = threading.Event()
-        self._lock = threading.Lock()
-        # Whoever held it at a fork does not live in the child.
-        os.register_at_fork(after_in_child=self._renew_lock)
-        self._end = threading.Event()
-        self._owner_pid = 0
-        self._stopping = False
-        self._thread: threading.Thread | None = None
 
-    def nudge(self) -> None:
-        """Say that jobs were committed; returns at once."""
-        if self._stopping:
-            return
-        with self._lock:
-            if self._owner_pid != os.getpid() or self._thread is None or not self._thread.is_alive():
-                self._owner_pid = os.getpid()
-                self._wake, self._end = threading.Event(), threading.Event()
-                self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
-                self._thread.start()
-        self._wake.set()
-
-    start = nudge
-
-    def _renew_lock(self) -> None:
-        self._lock = threading.Lock()
-
-    def stop(self, seconds: float = 2) -> None:
-        self._stopping = True
-        self._end.set()
-        self._wake.set()
-        if self._thread is not None and self._owner_pid == os.getpid():
-            self._thread.join(seconds)
+    def start(self) -> None:
+        self.nudge()
 
     def _run(self) -> None:
         engine = control_engine(self._database_url)
         publisher = Publisher(self._broker_url)
+        window = Window()
         pause = 0.0
         while not self._stopping:
             # A nudge does not end a rest: while the broker is away each request would bring it another knock.
@@ -107,7 +81,7 @@ class Relay:
                 self._wake.wait(self._poll_seconds)
             self._wake.clear()
             try:
-                while send_due(engine, publisher) and not self._stopping:
+                while send_due(engine, publisher, window=window) and not self._stopping:
                     pass
                 pause = 0.0
             except (NotConfirmed, DBAPIError) as trouble:

@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 #: The header that carries the number of the sending; only our own messages have it.
 SEND_HEADER = "offload_send"
+#: The header of a probe: its number, and nothing else to do than to notice it.
+PROBE_HEADER = "offload_probe"
 CONFIRM_SECONDS = 5
 
 
@@ -51,6 +53,28 @@ class Publisher:
             if len(jobs) > 1 and not isinstance(trouble, TimeoutError):
                 return self._publish_apart(jobs)
             raise self._not_confirmed(len(jobs), trouble) from trouble
+
+    def publish_probe(self, queue: str, number: int) -> bool:
+        """Send a numbered probe through a queue; True once the broker confirmed it, NotConfirmed if it is away."""
+        try:
+            producer = self._open()
+            if self._confirms is None:
+                return self._is_wanted(producer.channel, queue) and self._put(producer, queue, *_probe(queue, number))
+            self._confirms.expect(queue)
+            self._put(producer, queue, *_probe(queue, number))
+            return queue in self._wait(self._confirms)
+        except self._troubles() as trouble:
+            self.close()
+            raise self._not_confirmed(1, trouble) from trouble
+
+    def count_messages(self, queues: Sequence[str]) -> dict[str, int | None]:
+        """How many messages each queue has ready, as far as the broker can tell; raises NotConfirmed if it is away."""
+        try:
+            connection = self._open().connection
+            return {queue: transports.ready_messages(connection, queue) for queue in queues}
+        except self._troubles() as trouble:
+            self.close()
+            raise NotConfirmed(f"The broker does not answer: {trouble or type(trouble).__name__}.") from trouble
 
     def _publish_apart(self, jobs: Sequence[Job]) -> set[str]:
         """One of them may have cost us the connection: find it, so that it does not hold up the others."""
@@ -99,15 +123,21 @@ class Publisher:
         for job in jobs:
             self._confirms.expect(job.id)
             self._send(producer, job)
-        return self._confirms.wait(CONFIRM_SECONDS)
+        return self._wait(self._confirms)
+
+    def _wait(self, confirms: "Confirms") -> set[str]:
+        confirmed = confirms.wait(CONFIRM_SECONDS)
+        if confirms.unwanted & {queue.name for queue in topology.WORK_QUEUES}:
+            # One of our own queues is gone (deleted, the broker's data lost): the next sending declares it again.
+            self.close()
+        return confirmed
 
     def _open(self) -> Producer:
         if self._producer is None:
             self._connection = transports.connection(self.url)
             self._connection.ensure_connection(max_retries=0, timeout=transports.CONNECT_SECONDS)
             channel = self._connection.default_channel
-            for queue in (*topology.WORK_QUEUES, topology.DEAD_QUEUE):
-                queue(channel).declare()
+            topology.declare(channel)
             self._producer = Producer(channel, exchange=topology.EXCHANGE, auto_declare=False)
             self._confirms = None if isinstance(channel, VirtualChannel) else Confirms(self._connection, channel)
         return self._producer
@@ -123,13 +153,16 @@ class Publisher:
         return True
 
     def _send(self, producer: Producer, job: Job) -> bool:
+        return self._put(producer, job.queue, f"[{job.args}, {job.kwargs}, {embed(job)}]", headers(job), job.id)
+
+    def _put(self, producer: Producer, queue: str, body: str, headers: dict[str, Any], correlation_id: str) -> bool:
         producer.publish(
-            f"[{job.args}, {job.kwargs}, {embed(job)}]",
-            routing_key=job.queue,
+            body,
+            routing_key=queue,
             content_type="application/json",
             content_encoding="utf-8",
-            headers=headers(job),
-            correlation_id=job.id,
+            headers=headers,
+            correlation_id=correlation_id,
             delivery_mode=2,
             mandatory=True,
             retry=False,
@@ -152,6 +185,8 @@ class Confirms:
         self._pending: dict[int, str] = {}
         self._confirmed: set[str] = set()
         self._returned: set[str] = set()
+        #: Of the last wait: routing keys that no queue accepted.
+        self.unwanted: set[str] = set()
         self._number = 0
         channel.confirm_select()
         channel.events["basic_ack"].add(self._on_ack)
@@ -166,6 +201,7 @@ class Confirms:
     def wait(self, seconds: float) -> set[str]:
         """The ids confirmed within `seconds`; raises TimeoutError when the broker leaves any open."""
         deadline = time.monotonic() + seconds
+        self.unwanted = set()
         while self._pending:
             left = deadline - time.monotonic()
             if left <= 0:
@@ -184,11 +220,17 @@ class Confirms:
 
     def _on_return(self, _why: Exception, _exchange: str, routing_key: str, message: Any) -> None:
         self._returned.add(message.properties["correlation_id"])
+        self.unwanted.add(routing_key)
         logger.error("No queue accepts routing key %r; load rabbitmq/definitions.json or correct it", routing_key)
 
     def _take(self, delivery_tag: int, multiple: bool) -> list[str]:
         tags = [tag for tag in self._pending if tag <= delivery_tag] if multiple else [delivery_tag]
         return [self._pending.pop(tag) for tag in tags if tag in self._pending]
+
+
+def _probe(queue: str, number: int) -> tuple[str, dict[str, Any], str]:
+    """Body, headers and correlation id: no task, so whoever does not know it cannot take it for one."""
+    return "{}", {PROBE_HEADER: number}, queue
 
 
 def headers(job: Job) -> dict[str, Any]:

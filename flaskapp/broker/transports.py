@@ -8,9 +8,10 @@ from urllib.parse import urlsplit
 
 from kombu import Connection
 
-from flaskapp.broker import folder
+from flaskapp.broker import folder, tolerance
 
 folder.register()
+tolerance.install()
 
 #: No answer within this time counts as "the broker is down".
 CONNECT_SECONDS = 4
@@ -51,14 +52,33 @@ def options(url: str) -> dict[str, Any]:
             return {"polling_interval": 0.01}
 
 
+def margin_seconds(url: str) -> float:
+    """How long after a later message an earlier one may still arrive: SQS keeps the order only roughly."""
+    return 60 if urlsplit(url).scheme == "sqs" else 10
+
+
 def has_remote_control(url: str) -> bool:
     """Celery's broadcast commands work there; a comfort (`celery inspect`), never relied on."""
     return urlsplit(url).scheme in ("amqp", "amqps", "redis", "rediss", "folder")
 
 
+def has_dead_letters(url: str) -> bool:
+    """It keeps a rejected message in a queue of its own; elsewhere a rejected message is gone."""
+    return urlsplit(url).scheme in ("amqp", "amqps")
+
+
 def connection(url: str) -> Connection:
     """A connection that gives up instead of hanging; the caller closes it."""
     return Connection(url, connect_timeout=CONNECT_SECONDS, transport_options=options(url))
+
+
+def ready_messages(connection: Connection, queue: str) -> int | None:
+    """How many messages wait there, not counting those that a worker holds; None if there is no such queue."""
+    try:
+        with connection.channel() as channel:
+            return int(channel.queue_declare(queue, passive=True).message_count)
+    except connection.channel_errors:
+        return None
 
 
 def check(url: str) -> None:

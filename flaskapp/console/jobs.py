@@ -21,6 +21,8 @@ from flaskapp.console.viewer import job_or_404, visible_owner
 from flaskapp.extensions import db
 from flaskapp.jobs import lifecycle, queries
 from flaskapp.jobs.models import Job, JobState
+from flaskapp.jobs.unknown import UNKNOWN
+from flaskapp.worker.sessions import wake_relay
 
 #: A page never watches more rows than it shows.
 MOST_IDS = 2 * listing.PAGE_LENGTH
@@ -68,6 +70,7 @@ def job_cancel(job_id: str) -> ResponseReturnValue:
     found = job_or_404(job_id)
     was_running = found.state == JobState.RUNNING
     if lifecycle.cancel(db.session(), found.id, by=current_user.name):
+        wake_relay(db.session())
         db.session.commit()
         flash("Cancelled. Its worker stops it within seconds." if was_running else "Cancelled before it was started.")
     else:
@@ -80,6 +83,7 @@ def job_cancel(job_id: str) -> ResponseReturnValue:
 def job_run_again(job_id: str) -> ResponseReturnValue:
     found = job_or_404(job_id)
     if lifecycle.run_again(db.session(), found.id):
+        wake_relay(db.session())
         db.session.commit()
         flash("It waits to run again, with all its retries.")
     else:
@@ -120,6 +124,7 @@ def _story(found: Job) -> dict[str, Any]:
         "job": found,
         "seen": shown,
         "moments": timeline(found, queries.attempts(db.session(), found.id), shown.text),
+        "unknown_task": found.sender == UNKNOWN,
         "pace": _paces([found]).get(found.id),
         "tree": tree,
         # A workflow shows them in their place.

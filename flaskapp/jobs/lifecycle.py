@@ -6,27 +6,20 @@ Nothing here commits: the caller owns the transaction.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import cast
+from datetime import datetime
+from typing import Any, cast
 
-from sqlalchemy import (
-    ColumnElement,
-    Table,
-    and_,
-    bindparam,
-    case,
-    func,
-    null,
-    or_,
-    select,
-    update,
-)
+from sqlalchemy import ColumnElement, Table, and_, bindparam, case, func, null, or_, select
 from sqlalchemy.orm import Session
 
+from flaskapp.jobs import limits
 from flaskapp.jobs.again import run_again as run_again
-from flaskapp.jobs.changes import archive, change, error_columns, finish, held, remember, wait
+from flaskapp.jobs.changes import archive, change, error_columns, finish, held, wait
 from flaskapp.jobs.clock import now, seconds_from_now
+from flaskapp.jobs.crashes import crash as crash
+from flaskapp.jobs.crashes import rescue as rescue
 from flaskapp.jobs.models import PARKED as PARKED
-from flaskapp.jobs.models import Job, JobState, Queue
+from flaskapp.jobs.models import Job, JobState
 from flaskapp.jobs.outcomes import (
     Claimed,
     Crashed,
@@ -42,7 +35,7 @@ from flaskapp.jobs.outcomes import (
 from flaskapp.jobs.pruning import TALLY_GROUP as TALLY_GROUP
 from flaskapp.jobs.pruning import compact_tally as compact_tally
 from flaskapp.jobs.pruning import prune as prune
-from flaskapp.jobs.retry import MOST_CRASHES, crash_delay_seconds
+from flaskapp.jobs.sending import take_to_send as take_to_send
 from flaskapp.jobs.submitting import FOR_EVER
 from flaskapp.jobs.submitting import new_job_id as new_job_id
 from flaskapp.jobs.submitting import submit as submit
@@ -56,34 +49,6 @@ LIVE_STATES = (JobState.WAITING, JobState.QUEUED, JobState.RUNNING)
 
 
 # --- waiting ─▶ queued ------------------------------------------------------------------------------------
-
-
-def take_to_send(session: Session, sender: str, limit: int, seconds: float) -> list[Job]:
-    """Reserve up to `limit` due waiting jobs for `sender` for `seconds`, highest priority first, then oldest.
-
-    They stay waiting: if the sender dies, the reservation runs out and another sends them again.
-    """
-    unreserved = or_(Job.sending_until.is_(None), Job.sending_until < now())
-    paused = select(Queue.name).where(Queue.paused_at.is_not(None))
-    due = (
-        select(Job.id)
-        .where(Job.state == JobState.WAITING, Job.run_at <= now(), unreserved, Job.queue.not_in(paused))
-        .order_by(Job.priority.desc(), Job.run_at, Job.id)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
-    ids = list(session.execute(due).scalars())
-    if not ids:
-        return []
-    session.execute(
-        update(Job)
-        .where(Job.id.in_(ids))
-        .values(sender=sender, sending_until=seconds_from_now(seconds), sends=Job.sends + 1)
-        .execution_options(synchronize_session=False)
-    )
-    fresh = select(Job).where(Job.id.in_(ids)).execution_options(populate_existing=True)
-    rows = session.execute(fresh).scalars().all()
-    return sorted(rows, key=lambda job: (-job.priority, job.run_at, job.id))
 
 
 def mark_queued(session: Session, sender: str, job_ids: Sequence[str]) -> int:
@@ -108,14 +73,12 @@ def release_unsent(session: Session, sender: str, job_ids: Sequence[str], second
     )
 
 
-def requeue_lost(session: Session, job_ids: Sequence[str]) -> int:
-    """Their messages are gone: queued ─▶ waiting, so that they are sent again."""
-    return change(
-        session,
-        and_(Job.id.in_(job_ids), Job.state == JobState.QUEUED),
-        state=JobState.WAITING,
-        queued_at=null(),
-    )
+def requeue_lost(session: Session, job_ids: Sequence[str], sent_before: datetime | None = None) -> int:
+    """Their messages, confirmed before that moment, are gone: queued ─▶ waiting, so that they are sent again."""
+    lost = and_(Job.id.in_(job_ids), Job.state == JobState.QUEUED)
+    if sent_before is not None:
+        lost = and_(lost, Job.queued_at < sent_before)
+    return change(session, lost, state=JobState.WAITING, queued_at=null(), losses=Job.losses + 1)
 
 
 def hold(session: Session, hint: Hint, seconds: float) -> bool:
@@ -123,9 +86,13 @@ def hold(session: Session, hint: Hint, seconds: float) -> bool:
 
     The message may have overtaken mark_queued, which then finds nothing to mark.
     """
-    sent = and_(Job.id == hint.job_id, Job.state.in_([JobState.WAITING, JobState.QUEUED]), Job.sends == hint.send)
-    rest = {"sender": null(), "sending_until": seconds_from_now(seconds)}
-    return bool(change(session, sent, state=JobState.WAITING, queued_at=null(), **rest))
+    sent = and_(Job.id == hint.job_id, Job.sends == hint.send)
+    return bool(_hold(session, sent, seconds_from_now(seconds)))
+
+
+def _hold(session: Session, where: ColumnElement[bool], until: ColumnElement[Any]) -> int:
+    unstarted = and_(where, Job.state.in_([JobState.WAITING, JobState.QUEUED]))
+    return change(session, unstarted, state=JobState.WAITING, queued_at=null(), sender=null(), sending_until=until)
 
 
 # --- waiting, queued ─▶ running ---------------------------------------------------------------------------
@@ -136,28 +103,37 @@ def claim(session: Session, hints: Iterable[Hint], worker: str) -> dict[str, Cla
 
     Waiting is accepted too: a message can overtake mark_queued. A message from an older sending (or from somebody
     else, for a job that we have sent), for a job that is not yet due or already taken is refused. One that is past
-    its expiry is cancelled instead.
+    its expiry is cancelled instead; one of a paused queue, or for which a limit leaves no room, is held.
     A job this worker already holds is answered again as it stands: the commit of its claim went through, but the
     answer was lost. So a worker must not offer what it knows it holds.
     """
     # Of several messages for one job the newest counts.
     wanted = {hint.job_id: hint for hint in sorted(hints, key=lambda hint: hint.send or 0)}
     fields = (Job.id, Job.state, Job.sends, Job.attempt, Job.retries, Job.max_retries, Job.owner, Job.ignore_result)
+    place = (Job.queue, Job.limit_key, Job.priority, Job.run_at)
     # A queued job was due when it was sent; refusing it because a clock went back would spend its only message.
     arrived = and_(Job.state == JobState.WAITING, Job.run_at <= now(), Job.sender.is_distinct_from(PARKED))
     due = or_(Job.state == JobState.QUEUED, arrived)
     mine = and_(Job.state == JobState.RUNNING, Job.worker == worker)
     rows = session.execute(
-        select(*fields, (Job.expires_at <= now()).label("late"))
+        select(*fields, *place, (Job.expires_at <= now()).label("late"))
         .where(Job.id.in_(list(wanted)), or_(due, mine))
+        # Two workers with messages for the same jobs lock them in the same order.
+        .order_by(Job.id)
         .with_for_update()
     ).all()
     # MariaDB also finds ids that differ in upper and lower case only.
     accepted = [row for row in rows if row.id in wanted and (wanted[row.id].send or 0) == row.sends]
     again = [row for row in accepted if row.state == JobState.RUNNING]
     late = [row for row in accepted if row.late and row not in again]
-    fresh = [row for row in accepted if row not in again and row not in late]
+    startable = [row for row in accepted if row not in again and row not in late]
     expire(session, [row.id for row in late])
+    admitted = limits.admit_to_start(session, sorted(startable, key=_rank)) if startable else limits.Admission()
+    started = set(admitted.ids)
+    fresh = [row for row in startable if row.id in started]
+    if len(fresh) < len(startable):
+        # No rest: the relay sends them again as soon as the queue goes on, or there is room.
+        _hold(session, Job.id.in_([row.id for row in startable if row.id not in started]), null())
     if fresh:
         change(
             session,
@@ -166,15 +142,31 @@ def claim(session: Session, hints: Iterable[Hint], worker: str) -> dict[str, Cla
             attempt=Job.attempt + 1,
             worker=worker,
             queued_at=func.coalesce(Job.queued_at, now()),
-            started_at=now(),
+            # What a rate counted is what stands in the row.
+            started_at=admitted.at if admitted.at is not None else now(),
             sender=null(),
             sending_until=null(),
+            losses=0,
         )
     numbers = {row.id: row.attempt for row in again} | {row.id: row.attempt + 1 for row in fresh}
     return {
-        row.id: Claimed(row.id, numbers[row.id], worker, row.retries, row.max_retries, row.owner, row.ignore_result)
+        row.id: Claimed(
+            row.id,
+            numbers[row.id],
+            worker,
+            row.retries,
+            row.max_retries,
+            row.owner,
+            row.ignore_result,
+            limited=row.id in admitted.limited,
+        )
         for row in again + fresh
     }
+
+
+def _rank(row: Any) -> Any:
+    """Highest priority first, then oldest: who gets the room that a limit leaves."""
+    return (-row.priority, row.run_at, row.id)
 
 
 def known(session: Session, job_ids: Iterable[str]) -> set[str]:
@@ -184,9 +176,21 @@ def known(session: Session, job_ids: Iterable[str]) -> set[str]:
 
 def expire(session: Session, job_ids: Sequence[str]) -> int:
     """They were not started in time: waiting, queued ─▶ cancelled."""
-    if not job_ids:
-        return 0
-    live = and_(Job.id.in_(job_ids), Job.state.in_([JobState.WAITING, JobState.QUEUED]))
+    return _expire(session, job_ids) if job_ids else 0
+
+
+def expire_overdue(session: Session, limit: int) -> int:
+    """Expire up to `limit` jobs that no claim looked at in time: paused, limited, or no worker took them."""
+    # A clock that moves while the statement runs could not be looked up in an index.
+    moment = session.execute(select(now())).scalar_one()
+    overdue = and_(Job.expires_at <= moment, Job.sender.is_distinct_from(PARKED))
+    unstarted = select(Job.id).where(Job.state.in_([JobState.WAITING, JobState.QUEUED]), overdue)
+    ids = session.scalars(unstarted.limit(limit)).all()
+    return _expire(session, ids, overdue) if ids else 0
+
+
+def _expire(session: Session, job_ids: Sequence[str], *still: ColumnElement[bool]) -> int:
+    live = and_(Job.id.in_(job_ids), Job.state.in_([JobState.WAITING, JobState.QUEUED]), *still)
     error = Error("Expired", "It was not started before its expiry time.")
     expired = change(session, live, **finish(JobState.CANCELLED), **error_columns(error))
     follow(session, {}, job_ids)
@@ -275,23 +279,10 @@ def put_back(session: Session, outcome: Stopped) -> bool:
     )
 
 
-def crash(session: Session, outcome: Crashed) -> bool:
-    """running ─▶ waiting after a lost process, or ─▶ failed with the evidence after the third."""
-    return bool(_crashed(session, held(outcome.claimed), "crashed", outcome.error))
-
-
 def give_up(session: Session, outcome: Ignored) -> bool:
     """running ─▶ cancelled: the task itself raised Ignore; nothing it wrote is kept."""
     error = Error("Ignore", outcome.reason or "The task asked to be ignored.")
     return bool(change(session, held(outcome.claimed), **finish(JobState.CANCELLED), **error_columns(error)))
-
-
-def rescue(session: Session, workers: Sequence[str]) -> list[str]:
-    """The leases of these workers ran out: their running jobs go back to waiting, or fail after the third crash."""
-    error = Error("LeaseExpired", "Its worker stopped giving signs of life.")
-    rescued = _crashed(session, and_(Job.worker.in_(workers), Job.state == JobState.RUNNING), "rescued", error)
-    follow(session, {}, rescued)
-    return rescued
 
 
 def still_held(session: Session, claimed: Claimed) -> bool:
@@ -313,18 +304,3 @@ def cancel(session: Session, job_id: str, by: str = "") -> bool:
         return False
     follow(session, {}, [job_id])
     return True
-
-
-def _crashed(session: Session, where: ColumnElement[bool], outcome: str, error: Error) -> list[str]:
-    rows = session.execute(select(Job).where(where).with_for_update()).scalars().all()
-    for row in rows:
-        crashes = row.crashes + 1
-        if crashes >= MOST_CRASHES:
-            parked = Error(error.type, f"Stopped after {crashes} crashes. {error.message}", error.traceback)
-            values = {**finish(JobState.FAILED), **error_columns(parked)}
-        else:
-            remember(session, row, outcome, error)
-            values = {**wait(seconds_from_now(crash_delay_seconds(crashes))), **error_columns(error)}
-        change(session, and_(where, Job.id == row.id), crashes=crashes, **values)
-        session.expire(row)
-    return [row.id for row in rows]

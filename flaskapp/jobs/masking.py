@@ -58,6 +58,16 @@ def shown(job: Described, task: object | None) -> Shown:
     return Shown(args, kwargs, _masked(result, secrets), secrets)
 
 
+def shown_letter(headers: str, beginning: bytes, task: object | None) -> tuple[Any, str]:
+    """A dead letter's headers and how its payload begins; of a task with secrets, nothing that could hold one."""
+    said, text = decoded(headers), beginning.decode("utf-8", "backslashreplace")
+    if not getattr(task, "secret_params", ()):
+        return said, text
+    if isinstance(said, dict):
+        said = {name: MASK if name in ("argsrepr", "kwargsrepr") else value for name, value in said.items()}
+    return said, MASK
+
+
 def decoded(text: str | None) -> Any:
     """The value of a JSON text; the text itself if it is none, or one that JSON people cannot read back."""
     if text is None:

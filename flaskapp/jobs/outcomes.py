@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from flaskapp.jobs.models import Job
+from flaskapp.jobs.retry import backoff_seconds, retry_is_left
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Wish:
     delay_seconds: float | None = None
     expires_at: datetime | None = None
     unique_key: str | None = None
+    limit_key: str | None = None
     max_retries: int | None = None
     retries: int = 0
     time_limit: float | None = None
@@ -65,6 +67,8 @@ class Claimed:
     max_retries: int | None = None
     owner: str | None = None
     ignore_result: bool = False
+    #: It fell under a limit: when it ends, another may start.
+    limited: bool = False
 
 
 @dataclass(frozen=True)
@@ -122,6 +126,14 @@ class RetryLater:
     changes: dict[str, Any] = field(default_factory=dict)
 
 
+def after_failure(claimed: Claimed, error: Error) -> "Failed | RetryLater":
+    """What a failure of any kind leads to: the retry that the caller's own limit still allows, or the end."""
+    retries, limit = claimed.retries, claimed.max_retries
+    if limit is not None and retry_is_left(retries, limit):
+        return RetryLater(claimed, error, backoff_seconds(retries), changes={"retries": retries + 1})
+    return Failed(claimed, error)
+
+
 @dataclass(frozen=True)
 class Stopped:
     """The worker was asked to stop before the job was done."""
@@ -136,6 +148,8 @@ class Crashed:
 
     claimed: Claimed
     error: Error
+    #: The evidence in a few words: `signal 9, 2.1 GB`.
+    brief: str = ""
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,12 @@
 Nothing here commits: the caller owns the transaction.
 """
 
-from sqlalchemy import and_, delete, exists, func, insert, or_, select
+from sqlalchemy import ColumnElement, and_, delete, exists, func, insert, or_, select
 from sqlalchemy.orm import Session
 
 from flaskapp.jobs.clock import seconds_from_now
 from flaskapp.jobs.joining import is_needed
-from flaskapp.jobs.models import Attempt, Job, JobState, Join, Progress, Tally
+from flaskapp.jobs.models import FINAL_STATES, Attempt, Job, JobState, Join, Progress, Tally
 
 #: How many rows of the tally one compaction folds: a statement takes only so many parameters.
 TALLY_GROUP = 5000
@@ -28,14 +28,23 @@ def prune(session: Session, succeeded_days: float, failed_days: float, limit: in
     )
     reopened = and_(Join.broken_by.is_not(None), Join.finished_at >= seconds_from_now(-86400 * failed_days))
     needed = exists().where(Join.id == Job.counts_for, or_(Join.finished_at.is_(None), reopened))
-    unneeded = select(Job.id).where(old, or_(Job.counts_for.is_(None), ~needed)).limit(limit)
-    ids = list(session.execute(unneeded.with_for_update(skip_locked=True)).scalars())
+    pruned = _prune(session, and_(old, or_(Job.counts_for.is_(None), ~needed)), limit)
+    _prune_joins(session, max(succeeded_days, failed_days), limit)
+    return pruned
+
+
+def prune_queue(session: Session, queue: str, limit: int = 1000) -> int:
+    """Delete up to `limit` final jobs of a queue that nobody needs any more, however old; answers how many."""
+    return _prune(session, and_(Job.queue == queue, Job.state.in_(sorted(FINAL_STATES))), limit)
+
+
+def _prune(session: Session, where: ColumnElement[bool], limit: int) -> int:
+    ids = list(session.execute(select(Job.id).where(where).limit(limit).with_for_update(skip_locked=True)).scalars())
     if ids:
         session.execute(delete(Attempt).where(Attempt.job_id.in_(ids)))
         session.execute(delete(Progress).where(Progress.job_id.in_(ids)))
         session.execute(delete(Job).where(Job.id.in_(ids)).execution_options(synchronize_session=False))
         session.execute(insert(Tally).values(accepted=0, pruned=len(ids)))
-    _prune_joins(session, max(succeeded_days, failed_days), limit)
     return len(ids)
 
 

@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Select, case, func, null, or_, select, tup
 from sqlalchemy.orm import Session
 
 from flaskapp.jobs.clock import now, seconds_from_now
+from flaskapp.jobs.limits import Rule
 from flaskapp.jobs.models import FINAL_STATES, PARKED, Attempt, Job, JobState, Progress, Queue, Schedule, Tally, Worker
 
 #: It waits for other steps of its workflow: nobody is late.
@@ -154,6 +155,7 @@ class QueueDepth(NamedTuple):
     running: int
     oldest_run_at: datetime | None
     paused_at: datetime | None
+    rule: Rule
 
 
 def queue_depths(session: Session, known: Sequence[str] = ()) -> list[QueueDepth]:
@@ -164,8 +166,9 @@ def queue_depths(session: Session, known: Sequence[str] = ()) -> list[QueueDepth
         .where(Job.state.in_(live))
         .group_by(Job.queue, Job.state)
     ).all()
-    paused = dict(session.execute(select(Queue.name, Queue.paused_at)).all())
-    names = sorted({*known, *paused, *(row[0] for row in counted)})
+    rows = session.execute(select(Queue.name, Queue.paused_at, Queue.max_running, Queue.rate_count, Queue.rate_seconds))
+    set_for = {row[0]: (row[1], Rule(*row[2:])) for row in rows}
+    names = sorted({*known, *set_for, *(row[0] for row in counted)})
     depths = []
     for name in names:
         counts = {row[1]: row[2] for row in counted if row[0] == name}
@@ -177,10 +180,26 @@ def queue_depths(session: Session, known: Sequence[str] = ()) -> list[QueueDepth
                 counts.get(JobState.QUEUED, 0),
                 counts.get(JobState.RUNNING, 0),
                 min(oldest, default=None),
-                paused.get(name),
+                *set_for.get(name, (None, Rule())),
             )
         )
     return depths
+
+
+class KeyDepth(NamedTuple):
+    waiting: int = 0
+    queued: int = 0
+    running: int = 0
+
+
+def key_depths(session: Session, keys: Sequence[str]) -> dict[str, KeyDepth]:
+    """How many live jobs there are with each of these limit keys."""
+    live = Job.state.in_([JobState.WAITING, JobState.QUEUED, JobState.RUNNING])
+    query = select(Job.limit_key, Job.state, func.count()).where(Job.limit_key.in_(keys), live)
+    counts: dict[str, dict[str, int]] = {key: {} for key in keys}
+    for key, state, count in session.execute(query.group_by(Job.limit_key, Job.state)):
+        counts.setdefault(str(key), {})[state] = count
+    return {key: KeyDepth(**count) for key, count in counts.items()}
 
 
 def oldest_due(session: Session, owner: str | None = None) -> Job | None:

@@ -119,7 +119,7 @@ def _arrive(session: Session, row: dict[str, Any]) -> None:
         return
     if found.attempt:
         # A replaced task keeps what its caller asked for.
-        values = {name: row[name] for name in ("task", "args", "kwargs", "options", "queue", "retries")}
+        values = {name: row[name] for name in ("task", "args", "kwargs", "options", "queue", "retries", "limit_key")}
     else:
         values = {name: value for name, value in row.items() if name != "id" and value is not None}
     values |= {

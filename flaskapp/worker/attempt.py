@@ -28,8 +28,8 @@ from flaskapp.jobs.outcomes import (
     RetryLater,
     Stopped,
     Succeeded,
+    after_failure,
 )
-from flaskapp.jobs.retry import backoff_seconds, retry_is_left
 
 logger = logging.getLogger(__name__)
 
@@ -91,13 +91,7 @@ class RunningAttempt:
 
     def fail(self, error: Error) -> None:
         """Roll the task's writes back and record its failure, or the retry that the caller's limit still allows."""
-        retries, limit = self.claimed.retries, self.claimed.max_retries
-        if limit is not None and retry_is_left(retries, limit):
-            return self._roll_back_and(
-                RetryLater(self.claimed, error, backoff_seconds(retries), changes={"retries": retries + 1})
-            )
-        self._roll_back_and(Failed(self.claimed, error))
-        return None
+        self._roll_back_and(after_failure(self.claimed, error))
 
     def retry(self, error: Error | None) -> None:
         """Roll back and record the retry that send_task noted."""
@@ -249,7 +243,7 @@ def _error_of(problem: BaseException) -> Error:
 def _unsettled(claimed: Claimed, problem: Exception) -> Outcome:
     if isinstance(problem, DBAPIError):
         return Stopped(claimed, f"The database went away while it was settled: {problem.orig}")
-    return Failed(claimed, _error_of(problem))
+    return after_failure(claimed, _error_of(problem))
 
 
 def _has_no_hooks(task: Any) -> bool:

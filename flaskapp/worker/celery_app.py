@@ -17,7 +17,9 @@ from flask import Flask, g, has_app_context
 from kombu.utils.json import dumps
 
 from flaskapp.broker import topology, transports
+from flaskapp.broker.dead_letters import DeadLetters
 from flaskapp.broker.outbox import Relay
+from flaskapp.broker.probes import Prober
 from flaskapp.config import Settings
 from flaskapp.errors import BadArguments
 from flaskapp.extensions import db
@@ -26,19 +28,21 @@ from flaskapp.jobs.changes import SUBMITTED
 from flaskapp.jobs.joining import NewJoin
 from flaskapp.jobs.models import QUEUES
 from flaskapp.jobs.outcomes import RetryLater, Wish
-from flaskapp.worker import limits
+from flaskapp.worker import limits, prefetch
 from flaskapp.worker.attempt import RunningAttempt, current_attempt
 from flaskapp.worker.canvas import CanvasCall, canvas_call, current_call, join_of_a_stranger, parked
-from flaskapp.worker.steps import Attach, JobCore
+from flaskapp.worker.steps import Attach, JobCore, Listen
 
 
 class Offload(Celery):
     """A Celery application whose tasks become rows of the job table."""
 
     task_cls = "flaskapp.worker.job_task:JobTask"
+    amqp_cls = "flaskapp.worker.queues:JobAMQP"
     flask_app: Flask
     settings: Settings
     relay: Relay
+    prober: Prober
 
     @cached_property
     def AsyncResult(self) -> Any:
@@ -46,6 +50,9 @@ class Offload(Celery):
 
     def make_relay(self, poll_seconds: float | None = None) -> Relay:
         return Relay(self.settings.database_url, self.settings.broker_url, poll_seconds)
+
+    def make_dead_letters(self) -> DeadLetters:
+        return DeadLetters(self.settings.database_url, self.settings.broker_url)
 
     def queue_of(self, task: str, options: dict[str, Any]) -> str:
         """The queue that Celery's routing gives a task."""
@@ -65,8 +72,9 @@ class Offload(Celery):
     ) -> Any:
         """Write the job's row and answer its AsyncResult.
 
-        Beyond Celery's options: `unique_key` (a live job with the same key is answered instead), `max_attempts`,
-        `owner` (else the running job's, else the signed-in account's). Raises BadArguments for what cannot be a job.
+        Beyond Celery's options: `unique_key` (a live job with the same key is answered instead), `limit_key` (jobs
+        with the same key share a limit), `max_attempts`, `owner` (else the running job's, else the signed-in
+        account's). Raises BadArguments for what cannot be a job.
         """
         attempt, call = current_attempt(), current_call()
         if attempt is not None and task_id == attempt.claimed.job_id:
@@ -121,7 +129,7 @@ class Offload(Celery):
             raise BadArguments(f"The keyword arguments of {name} must be a mapping, not {type(kwargs).__name__}.")
         task: Task[Any, Any] | None = self.tasks.get(name)
         options = {**_defaults_of(task), **options}
-        attempts, key, countdown = options.get("max_attempts"), options.get("unique_key"), options.get("countdown")
+        attempts, countdown = options.get("max_attempts"), options.get("countdown")
         parent = current_attempt()
         request = self.current_worker_task.request if self.current_worker_task else None
         parent_id = options.get("parent_id") or (request.id if request else None)
@@ -138,7 +146,8 @@ class Offload(Celery):
             run_at=self._moment(options.get("eta")),
             delay_seconds=None if countdown is None else limits.seconds("countdown", countdown),
             expires_at=self._moment(options.get("expires")),
-            unique_key=None if key in (None, "") else str(key),
+            unique_key=_key(options.get("unique_key")),
+            limit_key=_key(options.get("limit_key")),
             max_retries=None if attempts is None else limits.whole_number("max_attempts", attempts, 1) - 1,
             retries=int(options.get("retries") or 0),
             time_limit=options.get("time_limit"),
@@ -164,11 +173,21 @@ class Offload(Celery):
             "args": wish.args,
             "kwargs": wish.kwargs,
             "options": wish.options,
-            "queue": wish.queue,
             "retries": wish.retries,
         }
+        running = self.current_worker_task
+        if options.get("queue") or running is None or running.name != name:
+            # Else a retry, which stays where its caller put it: Celery names its exchange and key, not its queue.
+            changes["queue"] = wish.queue
         if wish.expires_at is not None:
             changes["expires_at"] = wish.expires_at
+        # A retry keeps its caller's priority and key unless it names others; another task brings its own key.
+        usual = _defaults_of(self.tasks.get(name))
+        for own in ("priority", "limit_key"):
+            if options.get(own) not in (None, usual.get(own)):
+                changes[own] = getattr(wish, own)
+        if attempt.replacing:
+            changes["limit_key"] = wish.limit_key
         for limit in ("time_limit", "soft_time_limit"):
             if options.get(limit) is not None:
                 changes[limit] = options[limit]
@@ -218,7 +237,7 @@ def make_celery(app: Flask) -> Offload:
         accept_content=["json"],
         # The recorder acknowledges, once the claim is committed.
         task_acks_late=True,
-        worker_prefetch_multiplier=4,
+        worker_prefetch_multiplier=prefetch.FEW,
         # The recorder counts the slots. The pool's own lock would block it, and what the pool has to tell it.
         worker_pool_putlocks=False,
         worker_consumer="flaskapp.worker.consumer:JobConsumer",
@@ -235,7 +254,9 @@ def make_celery(app: Flask) -> Offload:
     celery.on_after_finalize.connect(_take_over_unlocking, weak=False)
     celery.steps["worker"].add(JobCore)
     celery.steps["consumer"].add(Attach)
+    celery.steps["consumer"].add(Listen)
     celery.relay = celery.make_relay()
+    celery.prober = Prober(settings.database_url, settings.broker_url)
     return celery
 
 
@@ -249,7 +270,12 @@ def _defaults_of(task: Any) -> dict[str, Any]:
     """What the task's own class says about how it is sent."""
     if task is None:
         return {}
-    return {name: value for name, value in task._get_exec_options().items() if value is not None}
+    options = {**task._get_exec_options(), "limit_key": getattr(task, "limit_key", None)}
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _key(value: Any) -> str | None:
+    return None if value in (None, "") else str(value)
 
 
 def _travelling_options(options: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from uuid import uuid4
 
@@ -18,10 +18,11 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from flaskapp.extensions import core_session
-from flaskapp.jobs import lifecycle
+from flaskapp.jobs import lifecycle, unknown
 from flaskapp.jobs.clock import now
 from flaskapp.jobs.models import Job, JobState, Worker
 from flaskapp.jobs.outcomes import Claimed, Stopped
+from flaskapp.jobs.unknown import Knows
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +43,10 @@ class Heartbeat:
         kind: str,
         queues: str = "",
         concurrency: int = 0,
+        tasks: Collection[str] = (),
         holds: Callable[[], dict[str, Claimed]] = dict,
+        unclaimed: Callable[[], list[str] | None] = lambda: None,
+        pace: Callable[[], float | None] = lambda: None,
         take_away: Callable[[list[str]], None] | None = None,
         every_beat: Callable[[], None] | None = None,
     ) -> None:
@@ -55,8 +59,12 @@ class Heartbeat:
             "pid": os.getpid(),
             "queues": queues,
             "concurrency": concurrency,
+            "tasks": dumps(sorted(tasks)),
         }
+        self._knows = Knows(frozenset(queues.split(",")), frozenset(tasks))
         self._holds = holds
+        self._unclaimed = unclaimed
+        self._pace = pace
         self._take_away = take_away
         self._every_beat = every_beat
         self._suspects: set[tuple[str, int]] = set()
@@ -93,24 +101,32 @@ class Heartbeat:
 
     def beat(self) -> None:
         """Renew the row (or write it again), then stop what is no longer ours."""
+        # Before what it holds: a message that is claimed in between is then in both, not in neither.
+        unclaimed = self._unclaimed()
         held = self._holds()
         values = {
             "heartbeat_at": now(),
+            "unclaimed": None if unclaimed is None else dumps(unclaimed),
+            "pace": self._pace(),
             "holds": dumps({job_id: claimed.number for job_id, claimed in held.items()}),
             "memory": _memory_of_process_tree(),
         }
+        released = 0
         with core_session(self._engine) as session, session.begin():
             renewed = session.execute(
                 update(Worker).where(Worker.id == self.process_id).values(beats=Worker.beats + 1, **values)
             )
             if renewed.rowcount == 0:  # type: ignore[attr-defined]
                 session.execute(insert(Worker).values(**self._row, **values))
+                released = unknown.release_known(session, [self._knows])
             running = _running(session, self.process_id)
             ours = {(job_id, claimed.number) for job_id, claimed in held.items()}
             gone, strays = ours - running, running - ours
             # Seen twice: a claim is committed a moment before it is held. Ours in the table, but nobody here answers
             # for it: its claim's answer was lost together with the broker's connection.
             _put_back(session, self.process_id, strays & self._strays)
+        if released:
+            logger.info("Released %d job(s) that waited for a worker which knows their task", released)
         self._strays = strays
         # Seen twice: an attempt that its child has just settled is not running either, and its parent hears of
         # that within the second. Killing the child then would hit the next job.

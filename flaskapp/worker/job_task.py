@@ -28,6 +28,8 @@ class JobTask(Task):
 
     #: Names of arguments that nobody may see on a page or in the API.
     secret_params: tuple[str, ...] = ()
+    #: All its jobs share the limit of this key, unless their caller names another.
+    limit_key: str | None = None
 
     @property
     def attempt_number(self) -> int:

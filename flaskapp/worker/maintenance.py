@@ -1,4 +1,4 @@
-"""What must happen every second somewhere: due schedules become jobs, dead leases are rescued, the outbox runs.
+"""What must happen every second somewhere: due schedules become jobs, dead leases are rescued, overdue jobs expire.
 
 A turn is idempotent and any number of processes may take it at once. Beat takes one each second; a worker takes
 one when it sees that no beat does.
@@ -12,19 +12,19 @@ from sqlalchemy import Engine, delete, select
 from sqlalchemy.orm import Session
 
 from flaskapp.extensions import core_session
-from flaskapp.jobs import lifecycle
-from flaskapp.jobs.clock import seconds_from_now
+from flaskapp.jobs import lifecycle, unknown
 from flaskapp.jobs.models import Job, JobState, Worker
-from flaskapp.worker import schedules
+from flaskapp.worker.schedules import Schedules
 
 logger = logging.getLogger(__name__)
 
-#: A watcher that did not look for so long knows nothing about who lived meanwhile.
-_BLINK_SECONDS = 5.0
+#: One look counts for at most this share of a lease: a watcher that was held up itself (by the same stalled database,
+#: say) learns nothing from the time in which nobody could beat.
+_MOST_OF_A_LEASE = 0.25
 _COMPACT_EVERY = 60.0
-#: How long a job may stand queued before an idle worker.
-LOST_SECONDS = 60.0
-_LOST_EVERY = 5.0
+_EXPIRE_GROUP = 1000
+_EXPIRE_GROUPS = 10
+_HELD_EVERY = 30.0
 
 
 class Turn:
@@ -33,25 +33,29 @@ class Turn:
     def __init__(self, app: Any, engine: Engine) -> None:
         self._app = app
         self._engine = engine
+        self._schedules = Schedules(app)
         self._lease_seconds: float = app.settings.lease_seconds
-        #: process id → (its beats, since when on our own clock it has not moved)
+        #: process id → (its beats, for how many seconds of our own clock they have not moved while we looked)
         self._seen: dict[str, tuple[int, float]] = {}
         self._looked_at = 0.0
         self._compacted_at = 0.0
-        self._looked_for_lost_at = 0.0
+        self._looked_at_held_at = 0.0
 
     def run(self) -> None:
         """One turn; raises DBAPIError when the database does not answer."""
         with core_session(self._engine) as session:
-            fired = schedules.fire_due(session, self._app)
-            rescued = self._rescue(session) + self._send_lost_again(session)
+            fired = self._schedules.fire_due(session)
+            rescued = self._rescue(session)
+            expired = _expire(session)
+            self._look_at_held(session)
             if time.monotonic() - self._compacted_at > _COMPACT_EVERY:
                 folded = lifecycle.compact_tally(session)
                 session.commit()
                 if folded < lifecycle.TALLY_GROUP:
                     self._compacted_at = time.monotonic()
-        if fired or rescued:
+        if fired or rescued or expired:
             self._app.relay.nudge()
+        self._app.prober.nudge()
 
     def _rescue(self, session: Session) -> list[str]:
         silent = self._silent(session)
@@ -67,25 +71,15 @@ class Turn:
             logger.warning("Rescued %d job(s) of %s", len(rescued), ", ".join(silent))
         return rescued
 
-    def _send_lost_again(self, session: Session) -> list[str]:
-        """Queued for a minute although a worker of its queue holds nothing: the message is gone, or stuck elsewhere.
-
-        A duplicate is harmless: only the newest sending of a job can claim it.
-        """
-        if time.monotonic() - self._looked_for_lost_at < _LOST_EVERY:
-            return []
-        self._looked_for_lost_at = time.monotonic()
-        workers = session.execute(select(Worker.queues).where(Worker.kind == "worker", Worker.holds == "{}")).scalars()
-        idle = {queue for queues in workers for queue in queues.split(",")}
-        overdue = select(Job.id).where(
-            Job.state == JobState.QUEUED, Job.queue.in_(idle), Job.queued_at < seconds_from_now(-LOST_SECONDS)
-        )
-        lost = list(session.scalars(overdue.order_by(Job.queued_at).limit(1000)))
-        lifecycle.requeue_lost(session, lost)
+    def _look_at_held(self, session: Session) -> None:
+        """Jobs whose task nobody knew: a worker that does releases them itself; this is for one that was too quick."""
+        if time.monotonic() - self._looked_at_held_at < _HELD_EVERY:
+            return
+        self._looked_at_held_at = time.monotonic()
+        released = unknown.release_known(session, unknown.live_knowledge(session))
         session.commit()
-        if lost:
-            logger.warning("Sending %d job(s) again whose messages did not reach an idle worker", len(lost))
-        return lost
+        if released:
+            logger.info("Released %d job(s) whose task a running worker knows", released)
 
     def _silent(self, session: Session) -> list[str]:
         """Processes whose beats have not moved for a whole lease while we were watching: no clocks are compared."""
@@ -94,11 +88,27 @@ class Turn:
         for holder in holders:
             beats.setdefault(str(holder), -1)
         moment = time.monotonic()
-        if moment - self._looked_at > _BLINK_SECONDS:
-            self._seen.clear()
+        passed = min(moment - self._looked_at, _MOST_OF_A_LEASE * self._lease_seconds)
         self._looked_at = moment
-        self._seen = {
-            process_id: (count, moment) if self._seen.get(process_id, (None, 0))[0] != count else self._seen[process_id]
-            for process_id, count in beats.items()
-        }
-        return [process_id for process_id, (_, since) in self._seen.items() if moment - since >= self._lease_seconds]
+        before, self._seen = self._seen, {}
+        if all(before.get(process_id, (None, 0.0))[0] == count for process_id, count in beats.items()):
+            # Not even we ourselves could write a sign of life: the database holds up everybody.
+            passed = 0.0
+        for process_id, count in beats.items():
+            counted, silence = before.get(process_id, (None, 0.0))
+            self._seen[process_id] = (count, silence + passed if counted == count else 0.0)
+        return [process_id for process_id, (_, silence) in self._seen.items() if silence >= self._lease_seconds]
+
+
+def _expire(session: Session) -> int:
+    """Cancel what was not started in time, in short commits; the rest of a flood is left to the next turns."""
+    total = 0
+    for _ in range(_EXPIRE_GROUPS):
+        expired = lifecycle.expire_overdue(session, _EXPIRE_GROUP)
+        session.commit()
+        total += expired
+        if expired < _EXPIRE_GROUP:
+            break
+    if total:
+        logger.warning("%d job(s) were not started before their expiry time", total)
+    return total

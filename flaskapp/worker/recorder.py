@@ -15,25 +15,29 @@ from typing import Any
 
 from celery.worker.state import task_reserved
 from sqlalchemy import Engine
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
 
 from flaskapp.extensions import core_session
-from flaskapp.jobs import lifecycle
+from flaskapp.jobs import letters, lifecycle, lost, unknown
 from flaskapp.jobs.changes import SUBMITTED
+from flaskapp.jobs.letters import Letter
 from flaskapp.jobs.outcomes import Claimed, Error, Failed, Hint, Outcome, Stopped, Succeeded
+from flaskapp.worker.errands import Errands
+from flaskapp.worker.memory import Peaks
+from flaskapp.worker.outages import is_outage
+from flaskapp.worker.pace import Pace
+from flaskapp.worker.prefetch import Prefetch
 from flaskapp.worker.request import JobRequest
 
 logger = logging.getLogger(__name__)
 
 #: How many outcomes or claims one transaction takes.
-GROUP = 100
-#: While jobs are short, claim ahead as many as the pool works off in about this time.
-_AHEAD_SECONDS = 0.1
+GROUP = 200
 #: A claimed job that found no free slot for so long goes back for another worker.
 _PATIENCE_SECONDS = 1.0
-#: How long a job rests whose task no worker of this code knows.
-_UNKNOWN_SECONDS = 30.0
+#: While the pool has work, a group gathers for so long: larger groups cost less each.
+_GATHER_SECONDS = 0.03
 _UNWRITABLE = "NotRecordable"
 
 
@@ -44,20 +48,25 @@ class Recorder:
         self._concurrency = concurrency
         self._nudge = nudge
         self._consumer: Any = None
+        #: True while messages can arrive; set by the event loop.
+        self.listening = False
         self._changed = threading.Condition(threading.RLock())
         self._offers: deque[JobRequest] = deque()
         #: Messages of a newer sending than the attempt that we still hold: looked at once that is recorded.
         self._early: list[JobRequest] = []
-        #: Messages for tasks that nobody here knows, and how to acknowledge them.
-        self._unknown: deque[tuple[Hint, Callable[[], None]]] = deque()
+        #: What the group that is being recorded has offered.
+        self._recording: list[JobRequest] = []
+        self._errands = Errands(engine, self._on_loop)
         #: Claimed and acknowledged, waiting for a free slot: (request, since).
         self._ready: deque[tuple[JobRequest, float]] = deque()
         self._outcomes: deque[tuple[JobRequest, Outcome]] = deque()
         #: Everything this worker answers for: claimed and not yet recorded as ended.
         self._held: dict[str, JobRequest] = {}
         self._busy = 0
-        self._usual_seconds: float | None = None
+        self._pace = Pace(concurrency)
+        self._prefetch = Prefetch(concurrency)
         self._killed: dict[int, float] = {}
+        self._peaks = Peaks()
         self._stopping = False
         self._finishing = False
         self._filling = threading.local()
@@ -75,7 +84,8 @@ class Recorder:
             self._consumer = consumer
             self._offers.clear()
             self._early.clear()
-            self._unknown.clear()
+            self._errands.clear()
+            self._prefetch.reset()
 
     def offer(self, request: JobRequest) -> None:
         """A message arrived."""
@@ -85,28 +95,64 @@ class Recorder:
 
     def turn_away(self, hint: Hint, acknowledge: Callable[[], None]) -> None:
         """A message of ours arrived whose task this worker does not know: its job waits for one that does."""
+        self._run_errand(lambda session: unknown.hold_unknown(session, [hint]), acknowledge)
+
+    def notice(self, queue: str, number: int, acknowledge: Callable[[], None]) -> None:
+        """A probe arrived."""
+        self._run_errand(lambda session: lost.see(session, queue, number), acknowledge)
+
+    def bury(self, letter: Letter, reject: Callable[[], None]) -> None:
+        """A message can be no job, and its broker keeps no dead letters: it is written down, then rejected."""
+        self._run_errand(lambda session: letters.record(session, letter), reject)
+
+    def _run_errand(self, write: Callable[[Session], Any], answer: Callable[[], None]) -> None:
         with self._changed:
-            self._unknown.append((hint, acknowledge))
-            self._changed.notify()
+            if not self._stopping:
+                self._errands.add(write, answer)
+                self._changed.notify()
 
     def ended(self, request: JobRequest, outcome: Outcome | None, seconds: float | None) -> None:
         """Its slot is free. `outcome` is still to be recorded; None: the child recorded it, or it was taken away."""
         with self._changed:
             self._busy -= 1
             if seconds is not None:
-                usual = seconds if self._usual_seconds is None else self._usual_seconds
-                self._usual_seconds = 0.9 * usual + 0.1 * seconds
+                self._pace.ended(seconds, has_work=bool(self._ready))
+                if self._prefetch.follow(self._pace.usual_seconds or seconds):
+                    self._on_loop(self._prefetch.change, self._consumer)
             if outcome is None:
                 self._release(request)
             else:
                 self._outcomes.append((request, outcome))
             self._changed.notify()
+        if outcome is None and request.claimed is not None and request.claimed.limited:
+            # Its child has committed the end: there is room for the next one.
+            self._nudge()
         self._fill()
 
     def holds(self) -> dict[str, Claimed]:
         """What this worker really holds, for its heartbeat."""
         with self._changed:
             return {job_id: held.claimed for job_id, held in self._held.items() if held.claimed is not None}
+
+    def unclaimed(self) -> list[str] | None:
+        """The jobs whose messages are in our hands, for the heartbeat; None while no message can arrive."""
+        with self._changed:
+            if not self.listening:
+                return None
+            return sorted({str(held.id) for held in (*self._offers, *self._early, *self._recording)})
+
+    def pace(self) -> float | None:
+        """Jobs per second that the slots manage, judged by the latest; None before the first."""
+        return self._pace.per_second()
+
+    def look_at_memory(self) -> None:
+        """Called each second: what a child had is part of the evidence, should it be killed."""
+        with self._changed:
+            running = [request for request in self._held.values() if request.worker_pid and not request.finished]
+        for request in running:
+            if (memory := self._peaks.look(request.worker_pid)) is not None:
+                request.memory = max(memory, request.memory or 0)
+        self._peaks.forget_all_but({request.worker_pid for request in running})
 
     def take_away(self, job_ids: Sequence[str]) -> None:
         """These attempts are no longer ours (cancelled, rescued): stop them; the rows already say so."""
@@ -131,6 +177,8 @@ class Recorder:
         with self._changed:
             self._stopping = True
             offers, self._offers, self._early = [*self._offers, *self._early], deque(), []
+            # Not yet written: they come again by themselves.
+            self._errands.clear()
             self._put_back_ready(0)
             self._changed.notify()
         for request in offers:
@@ -155,15 +203,18 @@ class Recorder:
         while True:
             offers, outcomes = self._next_group()
             try:
-                self._hold_unknown()
+                if not self._stopping:
+                    self._errands.run()
                 if offers or outcomes:
                     self._record(offers, outcomes)
                 elif self._finishing:
                     return
                 pause = 0.5
+                if self._is_fed():
+                    time.sleep(_GATHER_SECONDS)
             except Exception as trouble:
                 # Whatever it is, this thread must live: without it the worker claims and records nothing.
-                if not _is_outage(trouble):
+                if not is_outage(trouble):
                     logger.exception("A group cannot be recorded; taking it apart")
                     self._record_apart(offers, outcomes)
                     continue
@@ -188,12 +239,12 @@ class Recorder:
         try:
             self._record(offers, outcomes)
         except Exception as trouble:
-            if _is_outage(trouble):
+            if is_outage(trouble):
                 self._keep(offers, outcomes)
                 return
             for request in offers:
                 logger.exception("job=%s cannot be claimed: its message is a dead letter", request.id)
-                self._on_loop(request.reject)
+                self._on_loop(self._consumer.bury, request.message, letters.REJECTED, f"No claim: {trouble}")
             for request, outcome in outcomes:
                 logger.exception("job=%s how it ended cannot be written", request.id)
                 with self._changed:
@@ -203,33 +254,32 @@ class Recorder:
                     else:
                         self._outcomes.append((request, Failed(outcome.claimed, Error(_UNWRITABLE, str(trouble)))))
 
-    def _hold_unknown(self) -> None:
-        """Put back jobs whose task nobody here knows; a worker of newer code may."""
-        with self._changed:
-            unknown = [] if self._stopping else list(self._unknown)
-        if not unknown:
-            return
-        with core_session(self._engine) as session, session.begin():
-            for hint, _ in unknown:
-                lifecycle.hold(session, hint, _UNKNOWN_SECONDS)
-        with self._changed:
-            for entry in unknown:
-                if entry in self._unknown:
-                    self._unknown.remove(entry)
-        for _, acknowledge in unknown:
-            self._on_loop(acknowledge)
-
     def _next_group(self) -> tuple[list[JobRequest], list[tuple[JobRequest, Outcome]]]:
         with self._changed:
+            self._recording = []
             self._offer_early_again()
-            idle = not self._outcomes and not (self._offers and self._room() > 0) and not self._unknown
+            idle = not self._outcomes and not (self._offers and self._room() > 0) and not self._errands
             if idle and not self._finishing:
                 self._changed.wait(_PATIENCE_SECONDS / 2)
                 self._offer_early_again()
             self._put_back_ready(_PATIENCE_SECONDS)
+            self._give_back_surplus()
             outcomes = [self._outcomes.popleft() for _ in range(min(GROUP, len(self._outcomes)))]
-            room = 0 if self._stopping else min(GROUP, self._room(), len(self._offers))
-            return [self._offers.popleft() for _ in range(room)], outcomes
+            room = 0 if self._stopping else min(GROUP, self._room(len(outcomes)), len(self._offers))
+            self._recording = [self._offers.popleft() for _ in range(room)]
+            return self._recording, outcomes
+
+    def _is_fed(self) -> bool:
+        """The pool has something to do while we gather."""
+        with self._changed:
+            return len(self._ready) >= self._concurrency and not self._finishing
+
+    def _give_back_surplus(self) -> None:
+        """What was fetched ahead while jobs were short is kept from others now that they are long."""
+        surplus = self._prefetch.surplus([request.arrived for request in self._offers])
+        if surplus:
+            given = [self._offers.pop() for _ in range(surplus)]
+            self._on_loop(self._hand_back, given)
 
     def _is_early(self, request: JobRequest) -> bool:
         """Its job has moved on in the table, and we have not yet recorded or heard that our attempt ended."""
@@ -242,13 +292,9 @@ class Recorder:
             self._early = [request for request in self._early if self._is_early(request)]
             self._offers.extendleft(reversed(free))
 
-    def _room(self) -> int:
-        return self._concurrency + self._ahead() - self._busy - len(self._ready)
-
-    def _ahead(self) -> int:
-        if self._usual_seconds is None:
-            return 0
-        return min(GROUP, int(self._concurrency * _AHEAD_SECONDS / max(self._usual_seconds, 0.001)))
+    def _room(self, ending: int = 0) -> int:
+        """How many more may be claimed; what is claimed and still on its way to the event loop takes a place too."""
+        return self._concurrency + self._pace.ahead() - (len(self._held) - len(self._outcomes) - ending)
 
     def _record(self, offers: list[JobRequest], outcomes: list[tuple[JobRequest, Outcome]]) -> None:
         """One transaction for both; what it decided is carried out after it is committed."""
@@ -263,8 +309,8 @@ class Recorder:
             settled = lifecycle.settle(session, [outcome for _, outcome in outcomes])
             claims = lifecycle.claim(session, [request.hint for request in first.values()], self.worker_id)
             refused = first.keys() - claims.keys()
-            unknown = refused - lifecycle.known(session, refused) if refused else set()
-            foreign = [first[job_id] for job_id in unknown if first[job_id].hint.send is None]
+            rowless = refused - lifecycle.known(session, refused) if refused else set()
+            foreign = [first[job_id] for job_id in rowless if first[job_id].hint.send is None]
             if foreign:
                 lifecycle.submit(session, [request.wish for request in foreign])
                 claims |= lifecycle.claim(session, [request.hint for request in foreign], self.worker_id)
@@ -280,7 +326,7 @@ class Recorder:
             self._held |= {str(request.id): request for request in taken if request.claimed is not None}
             self._early += early
         # Ours, but its job is gone (pruned): a dead letter, never run.
-        buried = [first[job_id] for job_id in unknown if first[job_id].hint.send is not None]
+        buried = [first[job_id] for job_id in rowless if first[job_id].hint.send is not None]
         answered = [request for request in offers if request not in early]
         if answered:
             self._on_loop(self._take_over, answered, buried)
@@ -299,7 +345,7 @@ class Recorder:
                         outcome.claimed.job_id,
                         outcome.claimed.number,
                     )
-        if any(not isinstance(outcome, Succeeded) for _, outcome in outcomes):
+        if any(outcome.claimed.limited or not isinstance(outcome, Succeeded) for _, outcome in outcomes):
             self._nudge()
 
     # --- on the event loop (or, where a transport has none, in whichever thread calls) ---
@@ -315,7 +361,7 @@ class Recorder:
         """Answer the broker for every offer; what was claimed goes on to the pool."""
         for request in offers:
             if request in buried:
-                request.reject(requeue=False)
+                self._consumer.bury(request.message, letters.NO_JOB)
             else:
                 request.acknowledge()
         with self._changed:
@@ -352,9 +398,17 @@ class Recorder:
     def _put_back_ready(self, patience: float) -> None:
         moment = time.monotonic()
         while self._ready and moment - self._ready[0][1] >= patience:
+            # Jobs are longer than they usually were: claim none ahead until some have ended.
+            self._pace.forget()
             request, _since = self._ready.popleft()
             if request.claimed is not None:
                 self._outcomes.append((request, Stopped(request.claimed, "No slot of its worker came free.")))
+
+    def _hand_back(self, requests: list[JobRequest]) -> None:
+        # First the limit: the broker would send them to us again.
+        self._prefetch.change(self._consumer)
+        for request in requests:
+            request.reject(requeue=True)
 
     # --- stopping attempts ---
 
@@ -387,8 +441,3 @@ class Recorder:
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             logger.info("job=%s process %s had already ended", request.id, pid)
-
-
-def _is_outage(trouble: Exception) -> bool:
-    """The database is away or busy; otherwise what we asked of it is wrong, and asking again would not help."""
-    return isinstance(trouble, DBAPIError | PoolTimeout) and not isinstance(trouble, DataError | IntegrityError)

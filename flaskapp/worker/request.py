@@ -4,7 +4,7 @@ Celery's own request settles through the backend on the event loop; this one onl
 """
 
 import logging
-import signal
+import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,9 +18,10 @@ from kombu.utils.objects import cached_property
 from sqlalchemy.exc import DBAPIError
 
 from flaskapp.broker.publisher import SEND_HEADER
-from flaskapp.jobs.outcomes import Claimed, Crashed, Error, Failed, Hint, Outcome, Stopped, Wish, clean_text
+from flaskapp.jobs.outcomes import Claimed, Error, Hint, Outcome, Stopped, Wish, after_failure, clean_text
 from flaskapp.worker import limits
 from flaskapp.worker.attempt import CLAIM_KEY, Report, run
+from flaskapp.worker.evidence import crashed
 
 logger = logging.getLogger(__name__)
 
@@ -40,11 +41,16 @@ class JobRequest(Request):
             super().__init__(message, headers=headers, **options)
         self.id = self._request_dict["id"] = _name("id", self.id, 155)
         _check_time_limits(headers.get("timelimit"))
+        # The row's priority counts. Kombu's own transports write 0 here, which a retry would take for its own.
+        self._request_dict["delivery_info"]["priority"] = None
         self.recorder = recorder
+        self.arrived = time.monotonic()
         self.claimed: Claimed | None = None
         self.finished = False
         #: Cancelled or rescued while it ran: its row is final or somebody else's, there is nothing to record.
         self.taken_away = False
+        #: Bytes that its process had at most, as far as we looked.
+        self.memory: int | None = None
 
     @property
     def hint(self) -> Hint:
@@ -70,6 +76,7 @@ class JobRequest(Request):
             expires_at=_utc(self._expires),
             root_id=self.root_id,
             parent_id=self.parent_id,
+            limit_key=self.task.limit_key,
             group_id=headers.get("group"),
             counts_for=headers.get("group") if (embed or {}).get("chord") else None,
         )
@@ -125,7 +132,7 @@ class JobRequest(Request):
         task_ready(self)
         error = Error("TimeLimitExceeded", f"It ran longer than its time limit of {timeout} s and was stopped.")
         if self.claimed is not None:
-            self._finish(Failed(self.claimed, error))
+            self._finish(after_failure(self.claimed, error))
 
     def give_back(self, reason: str) -> None:
         """It never came to the pool."""
@@ -138,10 +145,10 @@ class JobRequest(Request):
         if isinstance(exc, WorkerLostError | SystemExit | KeyboardInterrupt):
             if self.recorder.was_killed_by_us(self.worker_pid):
                 return Stopped(self.claimed, "Its process was stopped together with another job's.")
-            return Crashed(self.claimed, Error("WorkerLost", _evidence(exc, self.worker_pid), None))
+            return crashed(self.claimed, exc, self.worker_pid, self.memory)
         if isinstance(exc, DBAPIError):
             return Stopped(self.claimed, f"The database went away while it was settled: {exc.orig}")
-        return Failed(self.claimed, Error(type(exc).__name__, str(exc), traceback))
+        return after_failure(self.claimed, Error(type(exc).__name__, str(exc), traceback))
 
     def _finish(self, outcome: Outcome | None, seconds: float | None = None) -> None:
         if not self.finished:
@@ -173,12 +180,3 @@ def _check_time_limits(sent: object) -> None:
     is_pair = isinstance(sent, list | tuple) and len(sent) == 2
     if sent is not None and not (is_pair and all(limit is None or isinstance(limit, int | float) for limit in sent)):  # type: ignore[attr-defined]
         raise InvalidTaskError("timelimit is not a pair of numbers.")
-
-
-def _evidence(exc: BaseException, pid: int | None) -> str:
-    """What is known about the end of process `pid`, as a sentence."""
-    text = str(exc)
-    for number in signal.Signals:
-        if f"signal {int(number)} " in text or f"signal {int(number)}." in text or f"exitcode {-int(number)}" in text:
-            return f"The process {pid} that ran it was ended by {number.name}."
-    return f"The process {pid} that ran it ended: {text or type(exc).__name__}"

@@ -1,7 +1,7 @@
 """Beat's scheduler: keeps no file; its memory is the `schedule` table, its clock is the database's.
 
-Its tick fires schedules and rescues; the outbox has a thread of its own, so a broker that is away delays
-neither.
+Its tick fires schedules and rescues; the outbox and the dead letters have threads of their own, so a broker that
+is away delays neither.
 """
 
 import logging
@@ -29,6 +29,8 @@ class SqlScheduler(Scheduler):
         self._turn = Turn(self.app, engine)
         self._relay = self.app.make_relay(POLL_SECONDS)
         self._relay.start()
+        self._dead_letters = self.app.make_dead_letters()
+        self._dead_letters.start()
         self._heartbeat = Heartbeat(engine, new_process_id("beat"), "beat")
         self._heartbeat.start()
 
@@ -52,4 +54,6 @@ class SqlScheduler(Scheduler):
 
     def close(self) -> None:
         self._relay.stop()
+        self.app.prober.stop()
+        self._dead_letters.stop()
         self._heartbeat.stop()

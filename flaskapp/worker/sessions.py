@@ -15,6 +15,8 @@ from flaskapp.jobs import lifecycle
 from flaskapp.jobs.changes import SUBMITTED
 from flaskapp.worker.attempt import current_attempt
 
+_WAKE = "wake the relay"
+
 
 def watch(app: Flask) -> None:
     """Install the guards; safe to call for several applications of one process."""
@@ -41,13 +43,20 @@ def _nudge(session: Session) -> None:
     # A savepoint's release also comes here; only the outermost commit makes rows visible.
     if session.in_nested_transaction():
         return
-    if session.info.pop(SUBMITTED, None):
+    submitted, wake = session.info.pop(SUBMITTED, None), session.info.pop(_WAKE, None)
+    if submitted or wake:
         relay().nudge()
+
+
+def wake_relay(session: Session) -> None:
+    """Once this transaction is committed the relay looks again: a queue goes on, or a limit leaves room."""
+    session.info[_WAKE] = True
 
 
 def _forget(session: Session, previous: object) -> None:
     if not session.in_nested_transaction():
         session.info.pop(SUBMITTED, None)
+        session.info.pop(_WAKE, None)
 
 
 def relay() -> Relay:

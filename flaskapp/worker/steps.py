@@ -9,6 +9,7 @@ from typing import Any
 
 from celery import bootsteps, current_app, signals
 
+from flaskapp.broker import topology, transports
 from flaskapp.extensions import control_engine, core_session, db
 from flaskapp.jobs import queries
 from flaskapp.worker.heartbeat import Heartbeat, new_process_id
@@ -20,6 +21,7 @@ logger = logging.getLogger(__name__)
 #: Without a beat for so long, workers take its turns.
 _BEAT_MISSED_SECONDS = 10.0
 _LOOK_FOR_BEAT_EVERY = 5.0
+_LOOK_FOR_LOST_CHILDREN_EVERY = 0.5
 
 
 class JobCore(bootsteps.StartStopStep):
@@ -36,6 +38,7 @@ class JobCore(bootsteps.StartStopStep):
         engine = control_engine(app.settings.database_url)
         worker_id = new_process_id(worker.hostname)
         self.app, self.engine = app, engine
+        self._look: Any = None
         self.recorder = worker.recorder = Recorder(engine, worker_id, worker.concurrency, app.relay.nudge)
         self.stand_in = StandIn(app, engine)
         self.heartbeat = Heartbeat(
@@ -44,16 +47,32 @@ class JobCore(bootsteps.StartStopStep):
             "worker",
             queues=",".join(app.amqp.queues.consume_from),
             concurrency=worker.concurrency,
+            tasks=list(app.tasks),
             holds=self.recorder.holds,
+            unclaimed=self.recorder.unclaimed,
+            pace=self.recorder.pace,
             take_away=self.recorder.take_away,
-            every_beat=self.stand_in.look,
+            every_beat=self._every_beat,
         )
         signals.worker_shutdown.connect(self._finish, sender=worker, weak=False)
         return self
 
+    def _every_beat(self) -> None:
+        self.recorder.look_at_memory()
+        self.stand_in.look()
+
     def start(self, worker: Any) -> None:
         self.recorder.start()
         self.heartbeat.start()
+
+    def register_with_event_loop(self, worker: Any, hub: Any) -> None:
+        """Notice at once that a child was killed: Celery looks only every 5 s whether its last word still comes."""
+        pool: Any = getattr(worker.pool, "_pool", None)
+        if hasattr(pool, "maintain_pool"):
+            if self._look is not None:
+                # Called again for each broker connection.
+                self._look.cancel()
+            self._look = hub.call_repeatedly(_LOOK_FOR_LOST_CHILDREN_EVERY, pool.maintain_pool)
 
     def stop(self, worker: Any) -> None:
         self.recorder.begin_stop(self.app.settings.stop_seconds)
@@ -62,6 +81,8 @@ class JobCore(bootsteps.StartStopStep):
         self.recorder.finish()
         self.heartbeat.stop()
         self.app.relay.stop()
+        self.app.prober.stop()
+        self.stand_in.stop()
 
 
 class Attach(bootsteps.StartStopStep):
@@ -70,7 +91,22 @@ class Attach(bootsteps.StartStopStep):
     requires = ("celery.worker.consumer.connection:Connection",)
 
     def start(self, consumer: Any) -> None:
+        if transports.has_dead_letters(consumer.app.settings.broker_url):
+            # What is rejected while its dead-letter exchange is missing is gone.
+            topology.DEAD_QUEUE(consumer.connection.default_channel).declare()
         consumer.controller.recorder.attach(consumer)
+
+
+class Listen(bootsteps.StartStopStep):
+    """Says from when to when messages can arrive: a worker that connects again is not idle."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def start(self, consumer: Any) -> None:
+        consumer.controller.recorder.listening = True
+
+    def stop(self, consumer: Any) -> None:
+        consumer.controller.recorder.listening = False
 
 
 class StandIn:
@@ -80,6 +116,7 @@ class StandIn:
         self._app, self._engine = app, engine
         self._turn = Turn(app, engine)
         self._looked_at = time.monotonic()
+        self._dead_letters = app.make_dead_letters()
         self._missed = 0
         self._needed = False
 
@@ -94,10 +131,16 @@ class StandIn:
             needed = self._missed >= 2
             if needed and not self._needed:
                 logger.warning("No beat is running: this worker takes its turns. Start one with `celery beat`.")
+                self._dead_letters.start()
+            elif self._needed and not needed:
+                self._dead_letters.stop()
             self._needed = needed
         if self._needed:
             self._turn.run()
             self._app.relay.nudge()
+
+    def stop(self) -> None:
+        self._dead_letters.stop()
 
 
 @signals.worker_process_init.connect

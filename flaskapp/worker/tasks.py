@@ -7,7 +7,7 @@ from flask import current_app
 
 from flaskapp.config import Settings
 from flaskapp.extensions import db
-from flaskapp.jobs import lifecycle, queries
+from flaskapp.jobs import letters, lifecycle, queries, schedules
 from flaskapp.jobs.models import JobState
 from flaskapp.jobs.workflow import ERRBACKS_TASK
 
@@ -16,7 +16,7 @@ _GROUP = 1000
 
 @shared_task(name="maintenance.prune", internal=True)
 def prune() -> int:
-    """Delete finished jobs that were kept long enough; answers how many."""
+    """Delete finished jobs and dead letters that were kept long enough; answers how many jobs."""
     settings: Settings = current_app.config["SETTINGS"]
     pruned = _GROUP
     total = 0
@@ -25,6 +25,10 @@ def prune() -> int:
         # A short commit for each thousand: nobody waits long for the write lock.
         db.session.commit()
         total += pruned
+    schedules.prune_firings(db.session())
+    while letters.prune_letters(db.session(), settings.keep_failed_days, _GROUP) == _GROUP:
+        db.session.commit()
+    db.session.commit()
     return total
 
 

@@ -12,6 +12,7 @@ from flaskapp.jobs import lifecycle
 from flaskapp.jobs.clock import now
 from flaskapp.jobs.models import Job, JobState
 from flaskapp.jobs.outcomes import Hint
+from flaskapp.jobs.unknown import UNKNOWN
 from flaskapp.worker.attempt import CLAIM_KEY, run
 
 WORKER = "run_due_jobs@this-process"
@@ -21,28 +22,34 @@ def run_due_jobs(limit: int = 1000) -> list[str]:
     """Claim and run every due job, also those they submit, until none is left; answers their ids in order.
 
     Commits and closes the current session first, as a request's end would. Jobs that wait for a later time (a
-    retry's backoff, an eta) stay waiting. Each is settled exactly as in a worker, failures included.
+    retry's backoff, an eta), for a paused queue or for a limit stay waiting. Each is settled exactly as in a worker,
+    failures included.
     """
     db.session.remove()
     done: list[str] = []
-    while len(done) < limit and (job := _next_due()) is not None:
-        _run(job)
-        done.append(job.id)
+    held: set[str] = set()
+    while len(done) < limit and (job := _next_due(held)) is not None:
+        if _run(job):
+            done.append(job.id)
+        else:
+            held.add(job.id)
     return done
 
 
-def _next_due() -> Job | None:
+def _next_due(held: set[str]) -> Job | None:
     with Session(db.engine, expire_on_commit=False) as session:
         due = select(Job).where(Job.state.in_([JobState.WAITING, JobState.QUEUED]), Job.run_at <= now())
-        due = due.where(Job.sender.is_distinct_from(lifecycle.PARKED))
+        due = due.where(Job.sender.is_distinct_from(lifecycle.PARKED), Job.sender.is_distinct_from(UNKNOWN))
+        due = due.where(Job.id.not_in(held))
         return session.scalars(due.order_by(Job.priority.desc(), Job.run_at, Job.id).limit(1)).first()
 
 
-def _run(job: Job) -> None:
+def _run(job: Job) -> bool:
+    """False if it may not run now: its queue is paused, or a limit leaves no room."""
     with Session(db.engine) as session, session.begin():
         claimed = lifecycle.claim(session, [Hint(job.id, job.sends)], WORKER).get(job.id)
     if claimed is None:
-        return
+        return False
     request: dict[str, Any] = publisher.headers(job) | {
         CLAIM_KEY: claimed,
         "delivery_info": {"exchange": None, "routing_key": job.queue, "priority": None, "redelivered": False},
@@ -53,3 +60,4 @@ def _run(job: Job) -> None:
     if report.outcome is not None:
         with Session(db.engine) as session, session.begin():
             lifecycle.settle(session, [report.outcome])
+    return True

@@ -7,7 +7,7 @@ from sqlalchemy.dialects import mysql
 from flaskapp.jobs.clock import UtcDateTime
 
 revision = "0005"
-down_revision = "0001"
+down_revision = "0004"
 
 
 def LongText() -> sa.types.TypeEngine[str]:

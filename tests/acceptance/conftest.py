@@ -1,6 +1,6 @@
 """The two stacks on which real workers are tested: the embedded one and the big one."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
@@ -25,8 +25,8 @@ class Stack:
     def celery(self) -> Offload:
         return self.bench.celery  # type: ignore[no-any-return]
 
-    def start_worker(self, concurrency: int = 2, **more: str) -> Process:
-        return self._started(helpers.start_worker(self.environment, concurrency, **more))
+    def start_worker(self, concurrency: int = 2, queues: Iterable[str] = (), **more: str) -> Process:
+        return self._started(helpers.start_worker(self.environment, concurrency, queues, **more))
 
     def start_beat(self, **more: str) -> Process:
         return self._started(helpers.start_beat(self.environment, **more))

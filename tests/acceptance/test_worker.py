@@ -1,5 +1,8 @@
 """A real worker and a real beat, unharmed: what is submitted runs, on time, once, and its result comes back."""
 
+import re
+import socket
+
 import pytest
 from celery import chain, chord, group
 from kombu import Connection, Producer
@@ -108,6 +111,12 @@ def publish(calm: Stack, job_id: str, numbers: list[int]) -> None:
             )
 
 
+def test_a_queue_of_ones_own_is_served_by_a_worker_that_names_it(calm: Stack) -> None:
+    calm.start_worker(1, ["mine"])
+
+    assert add.apply_async((1, 2), queue="mine").get(timeout=15) == 3
+
+
 def test_cancelling_a_running_job_stops_it_and_no_other(calm: Stack) -> None:
     doomed, bystander = calm.bench.fate("write_and_sleep", "doomed", 60), calm.bench.fate("sleep", 4)
     wait_until(
@@ -150,6 +159,36 @@ def test_a_pool_process_that_dies_once_runs_the_job_again(calm: Stack) -> None:
     (lost,) = calm.bench.attempts(job_id)
     assert lost.outcome == "crashed"
     assert "SIGKILL" in (lost.error_message or "")
+
+
+def test_a_parked_job_tells_signal_host_memory_and_how_far_it_came(calm: Stack) -> None:
+    (job,) = calm.bench.finished([calm.bench.fate("swell_and_die", 300)], 90)
+
+    message = job.error_message or ""
+    assert (job.state, job.error_type, job.crashes) == (F, "WorkerLost", 3)
+    assert (found := re.search(r"Stopped after 3 crashes \(signal 9, (\d+)\.\d MB\)\. ", message)), message
+    assert 300 <= int(found[1]) < 900
+    assert f"on {socket.gethostname()} that ran it was ended by SIGKILL (signal 9)." in message
+    assert "It had come to 48,112 of 100,000: reading." in message
+
+
+def test_the_callers_retries_are_left_after_a_time_limit_too(calm: Stack) -> None:
+    job_id = calm.bench.fate("sleep_in_first", "limited", 60, time_limit=1, max_attempts=2)
+
+    (job,) = calm.bench.finished([job_id], 30)
+
+    assert (job.state, job.attempt, job.retries, job.crashes) == (S, 2, 1, 0)
+    assert [(each.outcome, each.error_type) for each in calm.bench.attempts(job_id)] == [
+        ("retried", "TimeLimitExceeded")
+    ]
+
+
+def test_without_a_retry_left_a_time_limit_is_the_end(calm: Stack) -> None:
+    job_id = calm.bench.fate("sleep", 60, time_limit=1, max_attempts=1)
+
+    (job,) = calm.bench.finished([job_id], 30)
+
+    assert (job.state, job.attempt, job.error_type) == (F, 1, "TimeLimitExceeded")
 
 
 def test_a_job_that_always_kills_its_process_fails_with_the_evidence(calm: Stack) -> None:

@@ -46,6 +46,12 @@ class Script:
             more |= {"data": json.dumps(body), "content_type": "application/json"}
         return self.client.post(f"/api/v1{path}", headers=headers, **more)
 
+    def ask(self, method: str, path: str, body: Any = None, **more: Any) -> TestResponse:
+        """With any method; the body is sent as JSON."""
+        if body is not None:
+            more |= {"data": json.dumps(body), "content_type": "application/json"}
+        return self.client.open(f"/api/v1{path}", method=method, headers=self._headers(more), **more)
+
     def submit(self, task: str = "diagnostics.echo", args: list[Any] | None = None, **fields: Any) -> dict[str, Any]:
         answer = self.post("/jobs", {"task": task, "args": [1] if args is None else args, **fields})
         assert answer.status_code == 202, answer.text

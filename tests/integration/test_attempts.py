@@ -428,6 +428,15 @@ def test_signals_see_a_settled_job(bench: Bench) -> None:
     assert seen == [S, F]
 
 
+def test_a_retry_stays_in_the_queue_that_its_caller_chose(bench: Bench) -> None:
+    job_id = bench.fate("retry", 1, queue="mail")
+
+    bench.run()
+
+    job = bench.job(job_id)
+    assert (job.state, job.retries, job.queue) == (S, 1, "mail")
+
+
 def test_what_a_task_knows_about_itself(bench: Bench) -> None:
     job_id = bench.fate("who_am_i", queue="mail")
     bench.run()

@@ -350,3 +350,11 @@ def test_a_secret_argument_shows_on_no_page(site, operator, monkeypatch):
         page = operator.get(address).text
         assert "***" in page, address
         assert "hunter2" not in page, address
+
+
+def test_a_job_whose_task_nobody_knows_says_what_it_waits_for(site, operator):
+    job_id = site.job("waiting", task="reports.newer", sender="unknown task")
+
+    page = operator.get(f"/jobs/{job_id}").text
+
+    assert "No running worker knows the task <code>reports.newer</code>; it starts when one does." in page

@@ -58,6 +58,31 @@ def test_a_cancelled_attempt_that_fails_decides_nothing_about_its_chain(bench: B
     assert "too late" not in second.error_message
 
 
+def test_what_a_fenced_attempt_wrote_and_submitted_never_was(bench: Bench) -> None:
+    job_id = bench.fate("write_everything_after_being_cancelled", "late")
+
+    assert bench.run() == [job_id]
+
+    assert [(job.id, job.state) for job in bench.jobs()] == [(job_id, JobState.CANCELLED)]
+    assert bench.effects("late orm") + bench.effects("late core") == []
+
+
+def test_a_commit_inside_a_fenced_attempt_is_refused(bench: Bench) -> None:
+    job_id = bench.fate("commit_after_being_cancelled", "late")
+
+    bench.run()
+
+    assert (bench.state(job_id), bench.effects("late")) == (JobState.CANCELLED, [])
+
+
+def test_a_checkpoint_stays_and_what_follows_a_lost_lease_does_not(bench: Bench) -> None:
+    job_id = bench.fate("commit_midway_then_lose_the_lease", "k")
+
+    bench.run()
+
+    assert (bench.state(job_id), len(bench.effects("k before")), bench.effects("k after")) == ("cancelled", 1, [])
+
+
 @pytest.mark.usefixtures("away_once")
 def test_a_retry_that_cannot_be_written_now_is_written_later(bench: Bench) -> None:
     job_id = bench.fate("retry", 1, 3, 60)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from flaskapp.jobs import lifecycle
@@ -30,6 +30,7 @@ from tests.makers import (
 W, Q, R = JobState.WAITING, JobState.QUEUED, JobState.RUNNING
 S, F, C = JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED
 GONE = "gone"
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
 
 def newest(session: Session, job_id: str) -> Hint:
@@ -56,6 +57,11 @@ def pruned(session: Session, job_id: str) -> Any:
     return lifecycle.prune(session, succeeded_days=1, failed_days=1)
 
 
+def overdue(session: Session, job_id: str) -> Any:
+    session.execute(update(Job).where(Job.id == job_id, Job.state.in_([W, Q])).values(expires_at=LONG_AGO))
+    return lifecycle.expire_overdue(session, 10)
+
+
 def settled_as(outcome: Callable[[Claimed], Any]) -> Callable[[Session, str], Any]:
     return lambda session, job_id: lifecycle.settle(session, [outcome(held(job_id))])
 
@@ -70,6 +76,7 @@ ARROWS: dict[str, tuple[Arrow, dict[JobState, str]]] = {
     "hold": (lambda s, j: lifecycle.hold(s, Hint(j, 1), 5), {Q: W}),
     "claim": (lambda s, j: lifecycle.claim(s, [newest(s, j)], "another@here/2"), {W: R, Q: R}),
     "expire": (lambda s, j: lifecycle.expire(s, [j]), {W: C, Q: C}),
+    "expire_overdue": (overdue, {W: C, Q: C}),
     "succeed": (settled_as(lambda held: Succeeded(held, "1")), {R: S}),
     "fail": (settled_as(lambda held: Failed(held, BOOM)), {R: F}),
     "retry_later": (settled_as(lambda held: RetryLater(held, BOOM, 5)), {R: W}),

@@ -9,12 +9,18 @@ import json
 import os
 import random
 import re
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
 import pytest
+from sqlalchemy import select
 
 from flaskapp.api.openapi import document
+from flaskapp.jobs.letters import Letter, record
+from flaskapp.jobs.models import DeadLetter, Firing, Schedule
+from flaskapp.jobs.outcomes import Wish
+from flaskapp.jobs.schedules import Order
 from tests.integration.doors_fixtures import Doors, Script
 
 DOCUMENT = document()
@@ -130,17 +136,36 @@ def test_answers_have_the_shapes_that_are_described(doors: Doors):
     boss = doors.script("boss", "operator")
     job_id = boss.submit(run_at="2031-01-01T00:00:00Z", unique_key="k")["id"]
     upload_id = boss.post("/uploads", **a_file(b"a,b\n1,2\n")).json["id"]
-    parts = {"job_id": job_id, "name": "default", "upload_id": upload_id}
+    with doors.session() as session, session.begin():
+        record(session, Letter("rejected", job_id="strange", task="diagnostics.echo", body=b"[[1], {}, {}]"))
+        letter_id = session.scalar(select(DeadLetter.id))
+    parts = {
+        "job_id": job_id,
+        "name": "default",
+        "upload_id": upload_id,
+        "letter_id": letter_id,
+        "schedule": "rhythm",
+        "key": "customer",
+    }
+    with doors.session() as session:
+        order = Order(Wish("diagnostics.echo", "[1]")).to_json()
+        session.add(Schedule(name="rhythm", task="diagnostics.echo", rhythm="every 60 s", wish=order))
+        session.add(Schedule(name="gone", task="diagnostics.echo", rhythm="0 3 * * *", gone_at=datetime.now(UTC)))
+        session.add(Firing(schedule="rhythm", due_at=datetime.now(UTC), outcome="missed", reason="nobody looked"))
+        session.commit()
+    assert boss.ask("put", "/limits/customer", {"max_running": 2}).status_code == 200
     bodies = {
         "/jobs": {"task": "diagnostics.echo", "args": [1]},
         "/jobs/bulk": {"jobs": [{"task": "diagnostics.echo", "args": [1]}]},
+        "/queues/{name}/limits": {"max_running": 3, "rate": {"count": 10, "seconds": 60}},
+        "/limits/{key}": {"rate": {"count": 1, "seconds": 0.5}},
     }
     for method, path in OPERATIONS:
-        address = path.format(**parts)
+        address = path.format(**parts | ({"schedule": "gone"} if path.endswith("/remove") else {}))
         if takes_a_file(method, path):
             answer = boss.post(address, **a_file(b"a,b\n1,2\n"))
         else:
-            answer = boss.get(address) if method == "get" else boss.post(address, bodies.get(path))
+            answer = boss.ask(method, address, None if method == "get" else bodies.get(path))
         assert answer.status_code < 300, (method, path, answer.text)
         check_answer(method, path, answer)
 
@@ -191,9 +216,9 @@ def knock(rng: random.Random, script: Script, method: str, path: str, known: lis
     if takes_a_file(method, path):
         return script.post(address, **a_strange_file(rng), headers=headers)
     if "requestBody" not in operation:
-        return script.post(address, headers=headers)
-    return script.post(
-        address, a_body(rng, operation["requestBody"]["content"]["application/json"]["schema"]), headers=headers
+        return script.ask(method, address, headers=headers)
+    return script.ask(
+        method, address, a_body(rng, operation["requestBody"]["content"]["application/json"]["schema"]), headers=headers
     )
 
 

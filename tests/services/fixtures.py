@@ -31,22 +31,22 @@ def services_folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def rabbitmq(services_folder: Path) -> Iterator[RabbitMQ]:
-    yield from _provided(services.rabbitmq, services_folder / "rabbitmq")
+    yield from provided(services.rabbitmq, services_folder / "rabbitmq")
 
 
 @pytest.fixture(scope="session")
 def postgresql(services_folder: Path) -> Iterator[PostgreSQL]:
-    yield from _provided(services.postgresql, services_folder / "postgresql")
+    yield from provided(services.postgresql, services_folder / "postgresql")
 
 
 @pytest.fixture(scope="session")
 def redis(services_folder: Path) -> Iterator[Redis]:
-    yield from _provided(services.redis, services_folder / "redis")
+    yield from provided(services.redis, services_folder / "redis")
 
 
 @pytest.fixture(scope="session")
 def mariadb(services_folder: Path) -> Iterator[MariaDB]:
-    yield from _provided(services.mariadb, services_folder / "mariadb")
+    yield from provided(services.mariadb, services_folder / "mariadb")
 
 
 @pytest.fixture(scope="session")
@@ -58,7 +58,7 @@ def chromium() -> str:
         do_without(reason)
 
 
-def _provided(service: Callable[[Path], AbstractContextManager[AnyService]], folder: Path) -> Iterator[AnyService]:
+def provided(service: Callable[[Path], AbstractContextManager[AnyService]], folder: Path) -> Iterator[AnyService]:
     try:
         with service(folder) as running:
             yield running

@@ -17,7 +17,7 @@ from flaskapp.broker.folder.queues import was_delivered_before
 
 log = logging.getLogger(__name__)
 
-DAMAGED = ValueError, KeyError, TypeError, AttributeError, IsADirectoryError, PermissionError
+DAMAGED = ValueError, RecursionError, KeyError, TypeError, AttributeError, IsADirectoryError, PermissionError
 
 
 class QoS(virtual.QoS):

@@ -1,0 +1,52 @@
+"""How fast a worker's jobs end: the measure of how much it claims and fetches ahead.
+
+The time a job takes in its task is not the whole: on a loaded machine the way to the pool and back is longer. So
+endings are also counted as they come, while the pool never waits for work.
+"""
+
+import time
+
+#: While jobs are short, claim ahead as many as the pool works off in about this time …
+_AHEAD_SECONDS = 0.1
+#: … and never more than this.
+MOST_AHEAD = 200
+#: Nothing is faster than this, whatever a clock says.
+_SHORTEST_SECONDS = 0.0005
+_NEWEST_COUNTS_FOR = 0.1
+
+
+class Pace:
+    def __init__(self, concurrency: int) -> None:
+        self._concurrency = concurrency
+        #: How long a job usually takes in its task; None before the first has ended.
+        self.usual_seconds: float | None = None
+        #: How long it usually is from one ending to the next, with work in hand.
+        self._usual_gap: float | None = None
+        self._had_work_since: float | None = None
+
+    def ended(self, seconds: float, has_work: bool) -> None:
+        """A job ended after `seconds`; `has_work` says that another one could follow it at once."""
+        moment = time.monotonic()
+        if self._had_work_since is not None:
+            self._usual_gap = _blend(self._usual_gap, moment - self._had_work_since)
+        self._had_work_since = moment if has_work else None
+        self.usual_seconds = _blend(self.usual_seconds, seconds)
+
+    def forget(self) -> None:
+        """Jobs are longer than they usually were: nothing is known until some have ended."""
+        self.usual_seconds = self._usual_gap = self._had_work_since = None
+
+    def per_second(self) -> float | None:
+        """How many jobs end in a second while there is work; None when nothing is known."""
+        if self.usual_seconds is None:
+            return None
+        return 1 / max(self.usual_seconds / self._concurrency, self._usual_gap or 0, _SHORTEST_SECONDS)
+
+    def ahead(self) -> int:
+        """How many jobs to claim beyond the free slots."""
+        per_second = self.per_second()
+        return 0 if per_second is None else min(MOST_AHEAD, int(per_second * _AHEAD_SECONDS))
+
+
+def _blend(usual: float | None, newest: float) -> float:
+    return newest if usual is None else (1 - _NEWEST_COUNTS_FOR) * usual + _NEWEST_COUNTS_FOR * newest

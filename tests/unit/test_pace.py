@@ -1,0 +1,64 @@
+"""How much a worker claims ahead follows how fast its jobs really end."""
+
+from collections.abc import Callable
+
+import pytest
+
+from flaskapp.worker import pace as pacing
+from flaskapp.worker.pace import MOST_AHEAD, Pace
+
+
+@pytest.fixture
+def pass_time(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    clock = [100.0]
+    monkeypatch.setattr(pacing.time, "monotonic", lambda: clock[0])
+
+    def forward(seconds: float) -> None:
+        clock[0] += seconds
+
+    return forward
+
+
+def test_nothing_is_claimed_ahead_before_a_job_has_ended() -> None:
+    assert (Pace(2).ahead(), Pace(2).per_second()) == (0, None)
+
+
+def test_long_jobs_are_not_claimed_ahead() -> None:
+    pace = Pace(2)
+    pace.ended(1.0, has_work=False)
+
+    assert (pace.ahead(), pace.per_second()) == (0, 2.0)
+
+
+def test_short_jobs_are_claimed_ahead_up_to_a_limit() -> None:
+    pace = Pace(2)
+    pace.ended(0.00001, has_work=False)
+
+    assert pace.ahead() == MOST_AHEAD
+
+
+def test_a_slow_way_to_the_pool_counts_too(pass_time: Callable[[float], None]) -> None:
+    pace = Pace(2)
+    for _ in range(50):
+        pass_time(0.01)
+        pace.ended(0.0001, has_work=True)
+
+    assert pace.per_second() == pytest.approx(100)
+
+
+def test_waiting_for_work_does_not_count(pass_time: Callable[[float], None]) -> None:
+    pace = Pace(2)
+    for _ in range(50):
+        pass_time(60)
+        pace.ended(0.01, has_work=False)
+
+    assert pace.per_second() == pytest.approx(200)
+
+
+def test_what_was_known_can_be_forgotten() -> None:
+    pace = Pace(2)
+    pace.ended(0.001, has_work=True)
+
+    pace.forget()
+
+    assert pace.ahead() == 0
