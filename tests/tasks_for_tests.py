@@ -149,6 +149,15 @@ def replace(task: Any) -> None:
     raise task.replace(echo.si("the other"))
 
 
+def retry_at_priority(task: Any, priority: int) -> None:
+    if task.request.retries == 0:
+        raise task.retry(countdown=0, priority=priority)
+
+
+def replace_by_mailhost(task: Any) -> None:
+    raise task.replace(task.app.tasks["tests.of_the_mailhost"].si())
+
+
 def replace_chain(task: Any) -> None:
     raise task.replace(chain(echo.si("one"), echo.si("two")))
 

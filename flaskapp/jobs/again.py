@@ -3,7 +3,8 @@
 Nothing here commits: the caller owns the transaction.
 """
 
-from sqlalchemy import and_, null, select
+from sqlalchemy import ColumnElement, and_, null, select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from flaskapp.jobs.changes import change, error_columns, remember, wait
@@ -24,6 +25,15 @@ def run_again(session: Session, job_id: str) -> bool:
     row = session.execute(select(Job).where(ended).with_for_update()).scalar()
     if row is None or _key_is_held(session, row.unique_key) or (row.is_parked and row.state == JobState.FAILED):
         return False
+    try:
+        with session.begin_nested():
+            return _wait_again(session, ended, row)
+    except IntegrityError:
+        # Its key was taken since we looked.
+        return False
+
+
+def _wait_again(session: Session, ended: ColumnElement[bool], row: Job) -> bool:
     if row.started_at is not None:
         outcome = "failed" if row.state == JobState.FAILED else "cancelled"
         remember(session, row, outcome, Error.of_row(row), row.finished_at)
@@ -39,7 +49,7 @@ def run_again(session: Session, job_id: str) -> bool:
         expires_at=null(),
         live_key=Job.unique_key,
     )
-    reopen_what_follows(session, job_id)
+    reopen_what_follows(session, row.id)
     return bool(changed)
 
 

@@ -27,6 +27,12 @@ def held(claimed: Claimed) -> ColumnElement[bool]:
     return and_(Job.id == claimed.job_id, Job.state == JobState.RUNNING, Job.attempt == claimed.number)
 
 
+def lay_down(session: Session, where: ColumnElement[bool], until: ColumnElement[Any]) -> int:
+    """Sent, but not to be started now: queued (or just being sent) ─▶ waiting, for no relay before `until`."""
+    unstarted = and_(where, Job.state.in_([JobState.WAITING, JobState.QUEUED]))
+    return change(session, unstarted, state=JobState.WAITING, queued_at=null(), sender=null(), sending_until=until)
+
+
 def finish(state: JobState) -> dict[str, Any]:
     return {
         "state": state,

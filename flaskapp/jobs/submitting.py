@@ -22,6 +22,8 @@ from flaskapp.jobs.outcomes import Error, Wish
 
 #: A parked row is reserved for ever, so that no relay takes it.
 FOR_EVER = datetime(9999, 1, 1, tzinfo=UTC)
+#: How often a key is asked for again that was freed just after it was found taken.
+_MOST_TRIES = 20
 # Plain tables for what runs most: the ORM's way of the same statement costs twice as much.
 _TABLE = cast(Table, Job.__table__)
 _TALLY = cast(Table, Tally.__table__)
@@ -96,19 +98,27 @@ def _insert_if_new(session: Session, rows: list[dict[str, Any]]) -> bool:
 
 
 def _insert_unless_taken(session: Session, row: dict[str, Any]) -> str | None:
-    try:
-        with session.begin_nested():
-            session.execute(_TABLE.insert().values(row))
-    except IntegrityError:
-        # The id goes before the key; "no key" is NULL, which must not be compared.
-        existing = session.execute(select(Job.id).where(Job.id == row["id"])).scalar()
-        if existing is None and row["live_key"] is not None:
-            existing = session.execute(select(Job.id).where(Job.live_key == row["live_key"])).scalar()
-        if existing is None:
-            raise
-        _arrive(session, row)
-        return existing
+    for tries_left in reversed(range(_MOST_TRIES)):
+        try:
+            with session.begin_nested():
+                session.execute(_TABLE.insert().values(row))
+            return None
+        except IntegrityError:
+            if (existing := _holder(session, row)) is not None:
+                _arrive(session, row)
+                return existing
+            # Whoever held the key ended in between: it is free again.
+            if not tries_left:
+                raise
     return None
+
+
+def _holder(session: Session, row: dict[str, Any]) -> str | None:
+    """The id goes before the key; "no key" is NULL, which must not be compared."""
+    existing = session.execute(select(Job.id).where(Job.id == row["id"])).scalar()
+    if existing is None and row["live_key"] is not None:
+        existing = session.execute(select(Job.id).where(Job.live_key == row["live_key"])).scalar()
+    return existing
 
 
 def _arrive(session: Session, row: dict[str, Any]) -> None:
