@@ -315,9 +315,10 @@ class Recorder:
                 lifecycle.submit(session, [request.wish for request in foreign])
                 claims |= lifecycle.claim(session, [request.hint for request in foreign], self.worker_id)
             made_due = session.info.get(SUBMITTED)
-        self._forget(outcomes, settled)
         if made_due:
+            # A chord's body.
             self._nudge()
+        self._forget(outcomes, settled)
         taken = list(first.values())
         for request in taken:
             request.claimed = claims.get(str(request.id))

@@ -10,6 +10,7 @@ from sqlalchemy.exc import DataError, OperationalError
 from sqlalchemy.orm import Session
 
 from flaskapp.jobs import control, lifecycle, lost
+from flaskapp.jobs.joining import NewJoin
 from flaskapp.jobs.letters import Letter
 from flaskapp.jobs.limits import Rule
 from flaskapp.jobs.models import DeadLetter, JobState, Probe
@@ -103,6 +104,28 @@ def test_of_two_messages_the_older_does_not_spend_the_newer(recorder: Recorder, 
 
     answered(older, newer)
     wait_until(lambda: pool.taken == [newer], 5, "the newer message runs")
+
+
+def test_a_body_made_due_by_a_member_that_the_parent_records_leaves_at_once(
+    recorder: Recorder, session: Session, pool: Pool
+) -> None:
+    """A success alone makes nothing due; this one does."""
+    nudges: list[int] = []
+    recorder._nudge = lambda: nudges.append(1)  # type: ignore[method-assign]
+    member, other = queued(session, counts_for="join"), queued(session)
+    body = waiting(session, parked=True)
+    lifecycle.open_joins(session, [NewJoin("join", [member], [body])])
+    session.commit()
+    started(recorder)
+    for job_id, expected in ((other, []), (member, [1])):
+        message = Message(job_id, 1)
+        recorder.offer(message)
+        wait_until(lambda message=message: message in pool.taken, 10, "it runs")
+        assert message.claimed is not None
+        recorder.ended(message, Succeeded(message.claimed, "1"), 0.1)  # type: ignore[arg-type]
+        wait_until(lambda: not recorder.holds(), 10, "its success is recorded")
+        assert nudges == expected
+    assert row_of(session, body)["sender"] is None
 
 
 def test_a_message_that_overtakes_the_end_of_the_attempt_before_it_is_kept(
