@@ -72,7 +72,7 @@ class JobBackend(BaseBackend):
             return
         if attempt.settled:
             return
-        attempt.fail(self.error(exc, traceback))
+        attempt.fail_with(exc, self.error(exc, traceback))
         if attempt.ended_for_good:
             super().mark_as_failure(task_id, exc, traceback, request, store_result, call_errbacks, state)
         attempt.commit()

@@ -59,12 +59,12 @@ class JobCore(bootsteps.StartStopStep):
 
     def register_with_event_loop(self, worker: Any, hub: Any) -> None:
         """Notice at once that a child was killed: Celery looks only every 5 s whether its last word still comes."""
-        pool = getattr(worker.pool, "_pool", None)
-        if hasattr(pool, "maintain_pool"):
+        look = getattr(getattr(worker.pool, "_pool", None), "maintain_pool", None)
+        if look is not None:
             if self._look is not None:
                 # Called again for each broker connection.
                 self._look.cancel()
-            self._look = hub.call_repeatedly(_LOOK_FOR_LOST_CHILDREN_EVERY, pool.maintain_pool)
+            self._look = hub.call_repeatedly(_LOOK_FOR_LOST_CHILDREN_EVERY, look)
 
     def stop(self, worker: Any) -> None:
         self.recorder.begin_stop(self.app.settings.stop_seconds)
