@@ -1,10 +1,6 @@
 """A database that restarts, crashes, stalls or is held up: no job fails, and no live worker is taken for dead."""
 
 import sqlite3
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
 
 import pytest
 from sqlalchemy import select
@@ -12,9 +8,7 @@ from sqlalchemy import select
 from flaskapp.jobs.models import Attempt
 from tests.acceptance.conftest import Stack
 from tests.faults.ledger import Ledger
-from tests.faults.load import Load, load
-from tests.faults.tasks import slow
-from tests.helpers import wait_until
+from tests.faults.load import Load, pass_time, under_load
 from tests.services import PostgreSQL
 
 LEASE_SECONDS = 3
@@ -23,38 +17,13 @@ big = pytest.mark.parametrize("stack", ["PostgreSQL and RabbitMQ"], indirect=Tru
 embedded = pytest.mark.parametrize("stack", ["SQLite and folder"], indirect=True)
 
 
-def submit(stack: Stack) -> Callable[[str, list[Any]], str]:
-    def send(task: str, args: list[Any]) -> str:
-        # The id is ours: a commit whose answer was lost is asked again, and adds nothing.
-        return str(stack.celery.send_task(task, args=args, task_id=f"{stack.name} {args[0]}").id)
-
-    return send
-
-
-@contextmanager
-def under_load(stack: Stack, name: str) -> Iterator[Load]:
-    """A worker, a beat, short jobs all the time, and some that run while the fault begins."""
+def start(stack: Stack) -> None:
     stack.start_beat()
     stack.start_worker(4)
-    with load(submit(stack), name) as running:
-        for n in range(2):
-            running.jobs.append(slow.delay(f"{name} slow {n}", LEASE_SECONDS).id)
-        wait_until(lambda: stack.bench.job(running.jobs[0]).started_at, 30, "the slow ones run")
-        wait_until(lambda: len(running.jobs) > 10, 30, "the load runs")
-        yield running
-        before = len(running.jobs)
-        wait_until(lambda: len(running.jobs) > before + 10, 60, "the load runs again")
-
-
-def pass_time(seconds: float) -> None:
-    """The fault itself lasts so long."""
-    end = time.monotonic() + seconds
-    wait_until(lambda: time.monotonic() > end, seconds + 1, "time passes")
 
 
 def reckon(stack: Stack, ledger: Ledger, fault: str, running: Load) -> None:
-    slow_effects = [f"{fault} slow {n} core" for n in range(2)]
-    ledger.reckon(stack, fault, running.jobs, [*running.effects, *slow_effects], 90)
+    ledger.reckon(stack, fault, running.jobs, running.effects, 90)
     assert "rescued" not in outcomes(stack)
     assert {job.crashes for job in stack.bench.jobs()} == {0}
 
@@ -68,6 +37,7 @@ def outcomes(stack: Stack) -> set[str]:
 @pytest.mark.parametrize("how", ["restarted, at leisure", "restarted, at once", "killed with -9"])
 def test_a_database_that_restarts_fails_no_job(stack: Stack, postgresql: PostgreSQL, ledger: Ledger, how: str) -> None:
     fault = f"the database {how}"
+    start(stack)
     with under_load(stack, fault) as running:
         if how == "restarted, at leisure":
             postgresql.stop()
@@ -85,6 +55,7 @@ def test_a_frozen_database_costs_no_worker_its_lease(
     stack: Stack, postgresql: PostgreSQL, ledger: Ledger, seconds: int
 ) -> None:
     fault = f"the database frozen for {seconds} s"
+    start(stack)
     with under_load(stack, fault) as running:
         postgresql.freeze()
         pass_time(seconds)
@@ -95,6 +66,7 @@ def test_a_frozen_database_costs_no_worker_its_lease(
 @embedded
 def test_a_strangers_lock_costs_no_worker_its_lease(stack: Stack, ledger: Ledger) -> None:
     fault = "SQLite's lock held by a stranger for 20 s"
+    start(stack)
     with under_load(stack, fault) as running:
         connection = sqlite3.connect(str(stack.bench.engine.url.database), timeout=30, isolation_level=None)
         connection.execute("BEGIN IMMEDIATE")

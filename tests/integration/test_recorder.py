@@ -63,7 +63,7 @@ def recorder(engine: Engine, pool: Pool, monkeypatch: pytest.MonkeyPatch) -> Ite
     recorder = Recorder(engine, WORKER, 2, lambda: None)
     recorder.attach(pool)
     yield recorder
-    if not recorder._thread.is_alive():
+    if recorder._thread.ident is None:
         recorder.start()
     recorder.finish()
     assert not recorder._thread.is_alive()
@@ -210,3 +210,35 @@ def test_a_job_whose_task_nobody_knows_waits(recorder: Recorder, session: Sessio
 
     wait_until(lambda: answers == ["acknowledged"], 5, "the message is acknowledged")
     assert state_of(session, job_id) == JobState.WAITING
+
+
+class EndedLoop:
+    """An event loop that runs nothing any more."""
+
+    def call_soon(self, function: Any, *args: Any) -> None:
+        """Never."""
+
+
+def test_a_claim_in_flight_while_the_worker_stops_is_put_back_uncounted(
+    recorder: Recorder, session: Session, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = queued(session)
+    session.commit()
+    claim = lifecycle.claim
+
+    def stop_meanwhile(*args: Any) -> dict[str, Claimed]:
+        if not recorder._stopping:
+            pool.hub = EndedLoop()
+            recorder.begin_stop(0)
+            assert recorder._stop_thread is not None
+            recorder._stop_thread.join()
+        return claim(*args)
+
+    monkeypatch.setattr(lifecycle, "claim", stop_meanwhile)
+    started(recorder).offer(Message(job_id, 1))
+    wait_until(lambda: recorder.holds(), 5, "it is claimed after all")
+
+    recorder.finish()
+
+    row = row_of(session, job_id)
+    assert (row["state"], row["attempt"], row["crashes"]) == (JobState.WAITING, 1, 0)
