@@ -75,7 +75,7 @@ def recorder(engine: Engine, pool: Pool, monkeypatch: pytest.MonkeyPatch) -> Ite
     recorder = Recorder(engine, WORKER, 2, pool.nudged)
     recorder.attach(pool)
     yield recorder
-    if not recorder._thread.is_alive():
+    if recorder._thread.ident is None:
         recorder.start()
     recorder.finish()
     assert not recorder._thread.is_alive()
@@ -409,3 +409,35 @@ def test_a_probe_is_acknowledged_once_it_is_noted(recorder: Recorder, session: S
     started(recorder)
     wait_until(lambda: answered, 5, "the probe is acknowledged")
     assert session.scalars(select(Probe.seen_at)).one() is not None
+
+
+class EndedLoop:
+    """An event loop that runs nothing any more."""
+
+    def call_soon(self, function: Any, *args: Any) -> None:
+        """Never."""
+
+
+def test_a_claim_in_flight_while_the_worker_stops_is_put_back_uncounted(
+    recorder: Recorder, session: Session, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = queued(session)
+    session.commit()
+    claim = lifecycle.claim
+
+    def stop_meanwhile(*args: Any) -> dict[str, Claimed]:
+        if not recorder._stopping:
+            pool.hub = EndedLoop()
+            recorder.begin_stop(0)
+            assert recorder._stop_thread is not None
+            recorder._stop_thread.join()
+        return claim(*args)
+
+    monkeypatch.setattr(lifecycle, "claim", stop_meanwhile)
+    started(recorder).offer(Message(job_id, 1))
+    wait_until(lambda: recorder.holds(), 5, "it is claimed after all")
+
+    recorder.finish()
+
+    row = row_of(session, job_id)
+    assert (row["state"], row["attempt"], row["crashes"]) == (JobState.WAITING, 1, 0)
