@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session
 
 from flaskapp.extensions import core_session
 from flaskapp.jobs import letters, lifecycle, lost, unknown
+from flaskapp.jobs.changes import SUBMITTED
 from flaskapp.jobs.letters import Letter
 from flaskapp.jobs.outcomes import Claimed, Error, Failed, Hint, Outcome, Stopped, Succeeded
 from flaskapp.worker.errands import Errands
@@ -264,7 +265,7 @@ class Recorder:
             self._put_back_ready(_PATIENCE_SECONDS)
             self._give_back_surplus()
             outcomes = [self._outcomes.popleft() for _ in range(min(GROUP, len(self._outcomes)))]
-            room = 0 if self._stopping else min(GROUP, self._room(), len(self._offers))
+            room = 0 if self._stopping else min(GROUP, self._room(len(outcomes)), len(self._offers))
             self._recording = [self._offers.popleft() for _ in range(room)]
             return self._recording, outcomes
 
@@ -291,8 +292,9 @@ class Recorder:
             self._early = [request for request in self._early if self._is_early(request)]
             self._offers.extendleft(reversed(free))
 
-    def _room(self) -> int:
-        return self._concurrency + self._pace.ahead() - self._busy - len(self._ready)
+    def _room(self, ending: int = 0) -> int:
+        """How many more may be claimed; what is claimed and still on its way to the event loop takes a place too."""
+        return self._concurrency + self._pace.ahead() - (len(self._held) - len(self._outcomes) - ending)
 
     def _record(self, offers: list[JobRequest], outcomes: list[tuple[JobRequest, Outcome]]) -> None:
         """One transaction for both; what it decided is carried out after it is committed."""
@@ -312,6 +314,10 @@ class Recorder:
             if foreign:
                 lifecycle.submit(session, [request.wish for request in foreign])
                 claims |= lifecycle.claim(session, [request.hint for request in foreign], self.worker_id)
+            made_due = session.info.get(SUBMITTED)
+        if made_due:
+            # A chord's body.
+            self._nudge()
         self._forget(outcomes, settled)
         taken = list(first.values())
         for request in taken:

@@ -9,10 +9,11 @@ from sqlalchemy import Engine, select
 from sqlalchemy.exc import DataError, OperationalError
 from sqlalchemy.orm import Session
 
-from flaskapp.jobs import control, lifecycle
+from flaskapp.jobs import control, lifecycle, lost
+from flaskapp.jobs.joining import NewJoin
 from flaskapp.jobs.letters import Letter
 from flaskapp.jobs.limits import Rule
-from flaskapp.jobs.models import DeadLetter, JobState
+from flaskapp.jobs.models import DeadLetter, JobState, Probe
 from flaskapp.jobs.outcomes import Claimed, Hint, RetryLater, Succeeded, Wish
 from flaskapp.jobs.unknown import UNKNOWN
 from flaskapp.worker import recorder as recording
@@ -103,6 +104,28 @@ def test_of_two_messages_the_older_does_not_spend_the_newer(recorder: Recorder, 
 
     answered(older, newer)
     wait_until(lambda: pool.taken == [newer], 5, "the newer message runs")
+
+
+def test_a_body_made_due_by_a_member_that_the_parent_records_leaves_at_once(
+    recorder: Recorder, session: Session, pool: Pool
+) -> None:
+    """A success alone makes nothing due; this one does."""
+    nudges: list[int] = []
+    recorder._nudge = lambda: nudges.append(1)  # type: ignore[method-assign]
+    member, other = queued(session, counts_for="join"), queued(session)
+    body = waiting(session, parked=True)
+    lifecycle.open_joins(session, [NewJoin("join", [member], [body])])
+    session.commit()
+    started(recorder)
+    for job_id, expected in ((other, []), (member, [1])):
+        message = Message(job_id, 1)
+        recorder.offer(message)
+        wait_until(lambda message=message: message in pool.taken, 10, "it runs")
+        assert message.claimed is not None
+        recorder.ended(message, Succeeded(message.claimed, "1"), 0.1)  # type: ignore[arg-type]
+        wait_until(lambda: not recorder.holds(), 10, "its success is recorded")
+        assert nudges == expected
+    assert row_of(session, body)["sender"] is None
 
 
 def test_a_message_that_overtakes_the_end_of_the_attempt_before_it_is_kept(
@@ -330,3 +353,59 @@ def test_a_message_for_an_unknown_task_is_acknowledged_once_its_job_is_held(
     wait_until(lambda: answers, 5, "it is acknowledged")
     session.rollback()
     assert row_of(session, job_id)["sender"] == UNKNOWN
+
+
+class Loop:
+    """An event loop that is busy: what it is asked to do waits."""
+
+    def __init__(self) -> None:
+        self.asked: list[Any] = []
+
+    def call_soon(self, function: Any, *args: Any) -> None:
+        self.asked.append((function, args))
+
+
+def test_no_more_is_claimed_than_there_are_slots_while_the_event_loop_is_busy(
+    recorder: Recorder, session: Session, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = Loop()
+    monkeypatch.setattr(pool, "hub", loop)
+    messages = [Message(queued(session), 1) for _ in range(4)]
+    session.commit()
+    started(recorder)
+    for message in messages[:2]:
+        recorder.offer(message)
+        wait_until(lambda message=message: message.claimed, 5, "it is claimed")
+    for message in messages[2:]:
+        recorder.offer(message)
+
+    for _ in range(2):
+        known = len(loop.asked)
+        recorder.notice("mail", 1, lambda: None)
+        wait_until(lambda known=known: len(loop.asked) > known, 5, "the recorder went another round")
+
+    assert [message.claimed is not None for message in messages] == [True, True, False, False]
+    monkeypatch.setattr(pool, "hub", None)
+
+
+def test_what_is_offered_and_not_claimed_is_in_our_hands(recorder: Recorder, session: Session) -> None:
+    message = Message(queued(session), 1)
+    session.commit()
+    assert recorder.unclaimed() is None
+    recorder.listening = True
+    assert recorder.unclaimed() == []
+    recorder.offer(message)
+    assert recorder.unclaimed() == [message.id]
+    started(recorder)
+    wait_until(lambda: recorder.unclaimed() == [], 5, "it is claimed")
+
+
+def test_a_probe_is_acknowledged_once_it_is_noted(recorder: Recorder, session: Session) -> None:
+    number = lost.begin(session, "mail")
+    session.commit()
+    answered: list[bool] = []
+    recorder.notice("mail", number or 0, lambda: answered.append(True))
+    assert answered == []
+    started(recorder)
+    wait_until(lambda: answered, 5, "the probe is acknowledged")
+    assert session.scalars(select(Probe.seen_at)).one() is not None
