@@ -94,6 +94,8 @@ class Fire:
 
     def _submit(self, session: Session, times: Sequence[datetime]) -> list[str]:
         ids: list[str] = []
+        if not times:
+            return ids
         order = self.entry.order(self.app)
         for due in times:
             live = live_job(session, self.entry.name) if self.entry.overlap == "skip" else None
