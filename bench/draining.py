@@ -54,6 +54,9 @@ def ours_per_second(broker: RabbitMQ, database: PostgreSQL, folder: Path) -> tup
     engine = create_engine(environment["DATABASE_URL"])
     send_all = (
         "from flaskapp import create_app; from flaskapp.broker import outbox, publisher\n"
+        "from flaskapp.jobs import window\n"
+        # Before there is a worker the relay would send a small window only; stock Celery sends all.
+        f"window.LEAST = {JOBS}\n"
         "app = create_app(); s = app.config['SETTINGS']\n"
         "from flaskapp.extensions import control_engine\n"
         "e, p = control_engine(s.database_url), publisher.Publisher(s.broker_url)\n"

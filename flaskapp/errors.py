@@ -28,9 +28,9 @@ class BadArguments(OffloadError):
     """What was asked cannot be a job; the message says which part and how to write it."""
 
 
-class NotReplayable(OffloadError):
-    """A dead letter cannot become a job again; the message says why."""
-
-
 class BadSchedule(OffloadError):
     """An entry of beat_schedule cannot be used; the message names the entry, the key and what it may say."""
+
+
+class NotReplayable(OffloadError):
+    """A dead letter cannot become a job again; the message says why."""

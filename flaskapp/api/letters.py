@@ -16,7 +16,7 @@ from flaskapp.api.shapes import moment
 from flaskapp.errors import BadArguments, NotReplayable
 from flaskapp.extensions import db
 from flaskapp.jobs import letters, masking
-from flaskapp.jobs.letters import DeadLetter
+from flaskapp.jobs.models import DeadLetter
 from flaskapp.jobs.queries import Position
 from flaskapp.worker.replay import replay
 

@@ -120,23 +120,6 @@ PATHS: dict[str, dict[str, Any]] = {
             parameters=[_QUEUE, IDEMPOTENCY_KEY],
         )
     },
-    "/dead-letters": {
-        "get": operation(
-            "Messages that could not be delivered as jobs, newest first (operator)",
-            {"200": gives("Letters", "One page; pass `next` as `cursor` for older ones")},
-            parameters=[
-                query("limit", {"type": "integer", "minimum": 1, "maximum": 200, "default": 50}, "Letters in a page."),
-                query("cursor", {"type": "string"}, "`next` of the page before."),
-            ],
-        )
-    },
-    "/dead-letters/{letter_id}/replay": {
-        "post": operation(
-            "Make a dead letter a job again (operator); 409 says why it cannot be",
-            {"202": gives("Letter", "Its job waits now")},
-            parameters=[in_path("letter_id", "The letter's number."), IDEMPOTENCY_KEY],
-        )
-    },
     "/queues/{name}/limits": {
         "post": operation(
             "Limit all jobs of a queue; what is left out is not limited (operator)",
@@ -157,6 +140,23 @@ PATHS: dict[str, dict[str, Any]] = {
         "delete": operation(
             "Take the limit of a key away (operator)", {"200": gives("Limit", "Not limited")}, parameters=[_KEY]
         ),
+    },
+    "/dead-letters": {
+        "get": operation(
+            "Messages that could not be delivered as jobs, newest first (operator)",
+            {"200": gives("Letters", "One page; pass `next` as `cursor` for older ones")},
+            parameters=[
+                query("limit", {"type": "integer", "minimum": 1, "maximum": 200, "default": 50}, "Letters in a page."),
+                query("cursor", {"type": "string"}, "`next` of the page before."),
+            ],
+        )
+    },
+    "/dead-letters/{letter_id}/replay": {
+        "post": operation(
+            "Make a dead letter a job again (operator); 409 says why it cannot be",
+            {"202": gives("Letter", "Its job waits now")},
+            parameters=[in_path("letter_id", "The letter's number."), IDEMPOTENCY_KEY],
+        )
     },
     "/schedules": {"get": operation("Each rhythm and its due times", {"200": gives("Schedules", "All schedules")})},
     "/schedules/{schedule}/run": {

@@ -1,5 +1,6 @@
 """The shapes of the API as JSON Schema: what goes in, what comes out."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from flaskapp.api.rules import LONGEST_SECONDS, MOST_RUNNING, MOST_STARTS
@@ -20,12 +21,13 @@ def maybe(schema: Schema) -> Schema:
     return {**schema, "type": [schema["type"], "null"]}
 
 
-def record(properties: Schema, required: list[str] | None = None) -> Schema:
-    """An object whose fields are all there unless `required` names fewer."""
+def record(properties: Schema, required: list[str] | None = None, optional: Sequence[str] = ()) -> Schema:
+    """An object whose fields are all there unless `required` names fewer, or `optional` some."""
+    always = [name for name in properties if name not in optional]
     return {
         "type": "object",
         "properties": properties,
-        "required": list(properties) if required is None else required,
+        "required": always if required is None else required,
         "additionalProperties": False,
     }
 
@@ -121,7 +123,12 @@ SCHEMAS: dict[str, Schema] = {
             "unique_key": maybe(TEXT),
             "limit_key": maybe(TEXT),
             "schedule": maybe(TEXT),
-        }
+            "root_id": {**maybe(TEXT), "description": "The first job of its workflow, if that is another one."},
+            "parent_id": maybe(TEXT),
+            "group_id": maybe(TEXT),
+            "children": {"type": "array", "items": TEXT, "description": "Of a single job, not in lists."},
+        },
+        optional=["children"],
     ),
     "Jobs": record({"items": list_of("Job"), "next": maybe(TEXT)}),
     "NewUpload": record(
@@ -164,6 +171,19 @@ SCHEMAS: dict[str, Schema] = {
             "accepted": WHOLE,
             "pruned": WHOLE,
             "drift": {**WHOLE, "description": "0 when accepted = pruned + all states."},
+            "broker": list_of("BrokerQueue"),
+        }
+    ),
+    "BrokerQueue": record(
+        {
+            "queue": TEXT,
+            "queued": {**WHOLE, "description": "Jobs that SQL calls queued, now."},
+            "messages": {**maybe(WHOLE), "description": "Ready at the broker when it last answered."},
+            "gap": {**maybe(WHOLE), "description": "Then: queued jobs in no worker's hands, less messages."},
+            "answered_at": maybe(MOMENT),
+            "lost": {**WHOLE, "description": "Messages proven lost at the last look; their jobs were sent again."},
+            "lost_ids": {"type": "array", "items": TEXT, "maxItems": 20},
+            "looked_at": maybe(MOMENT),
         }
     ),
     "Queue": record(
@@ -179,30 +199,6 @@ SCHEMAS: dict[str, Schema] = {
         }
     ),
     "Queues": page_of("Queue"),
-    "Letter": record(
-        {
-            "id": WHOLE,
-            "at": MOMENT,
-            "reason": {
-                **TEXT,
-                "description": "rejected, expired, maxlen, delivery_limit: the broker's words; "
-                "malformed, unknown task, no job, stray: what was found.",
-            },
-            "detail": TEXT,
-            "queue": {**maybe(TEXT), "description": "Where it died."},
-            "exchange": TEXT,
-            "routing_key": TEXT,
-            "job_id": maybe(TEXT),
-            "task": maybe(TEXT),
-            "headers": ANYTHING,
-            "content_type": maybe(TEXT),
-            "payload": {**TEXT, "description": "How it begins; what is no UTF-8 is escaped."},
-            "size": {**WHOLE, "description": "Bytes of the whole payload."},
-            "replayed_at": maybe(MOMENT),
-            "replayed_by": maybe(TEXT),
-        }
-    ),
-    "Letters": record({"items": list_of("Letter"), "next": maybe(TEXT)}),
     "Firing": record(
         {
             "due_at": {**maybe(MOMENT), "description": "The nominal due time, or the first of several; null: by hand."},
@@ -243,6 +239,30 @@ SCHEMAS: dict[str, Schema] = {
         }
     ),
     "Limits": page_of("Limit"),
+    "Letter": record(
+        {
+            "id": WHOLE,
+            "at": MOMENT,
+            "reason": {
+                **TEXT,
+                "description": "rejected, expired, maxlen, delivery_limit: the broker's words; "
+                "malformed, unknown task, no job, stray: what was found.",
+            },
+            "detail": TEXT,
+            "queue": {**maybe(TEXT), "description": "Where it died."},
+            "exchange": TEXT,
+            "routing_key": TEXT,
+            "job_id": maybe(TEXT),
+            "task": maybe(TEXT),
+            "headers": ANYTHING,
+            "content_type": maybe(TEXT),
+            "payload": {**TEXT, "description": "How it begins; what is no UTF-8 is escaped."},
+            "size": {**WHOLE, "description": "Bytes of the whole payload."},
+            "replayed_at": maybe(MOMENT),
+            "replayed_by": maybe(TEXT),
+        }
+    ),
+    "Letters": record({"items": list_of("Letter"), "next": maybe(TEXT)}),
     "Schedule": record(
         {
             "name": TEXT,

@@ -17,7 +17,7 @@ from flaskapp.broker.nudged import Nudged
 from flaskapp.broker.publisher import Publisher
 from flaskapp.errors import NotConfirmed
 from flaskapp.extensions import control_engine, core_session
-from flaskapp.jobs import lifecycle, lost
+from flaskapp.jobs import comparing, lifecycle, lost
 from flaskapp.jobs.lost import UnderWay
 from flaskapp.jobs.models import QUEUES
 
@@ -65,7 +65,7 @@ class Search:
             queues = lost.queues_with_jobs(session, QUEUES)
         counts = self._publisher.count_messages(queues)
         with core_session(self._engine) as session, session.begin():
-            lost.note_counts(session, counts)
+            comparing.note_counts(session, counts)
 
     def _watch(self, probes: list[UnderWay], idle: set[str]) -> None:
         moment = time.monotonic()

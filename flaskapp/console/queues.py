@@ -1,27 +1,29 @@
-"""The page of queues: what stands in each, and since when, and for operators how to steer them.
+"""The page of queues: what stands in each, since when, how operators steer them, and what could not be delivered.
 
-The numbers come from SQL, not from the broker.
+The numbers come from SQL, not from the broker. Dead letters hold other people's words: only operators see them.
 """
 
 from contextlib import suppress
 
 from flask import abort, current_app, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
+from flask_login import current_user
 
 from flaskapp.accounts.audit import nothing_changed, write_audit
 from flaskapp.accounts.protection import requires
 from flaskapp.api.rules import read_rule
 from flaskapp.console import charts, live
 from flaskapp.console.blueprint import console
-from flaskapp.console.letters import shown_letters
 from flaskapp.console.remember import remembered
-from flaskapp.errors import BadArguments
+from flaskapp.errors import BadArguments, NotReplayable
 from flaskapp.extensions import db
-from flaskapp.jobs import control, queries
+from flaskapp.jobs import control, letters, masking, queries
 from flaskapp.jobs.limits import Rule
+from flaskapp.worker.replay import replay
 from flaskapp.worker.sessions import wake_relay
 
 _MOST_LIMITS = 200
+_LETTERS_SHOWN, _PAYLOAD_SHOWN = 20, 1000
 
 
 @console.get("/queues")
@@ -29,8 +31,7 @@ def queues() -> ResponseReturnValue:
     if request.args.get("part") == "list":
         return live.fragment(lambda: render_template("console/_queues.html", **_listed()))
     limits = control.limits(db.session())[:_MOST_LIMITS]
-    steering = {"declared": _declared(), "limits": limits}
-    return render_template("console/queues.html", **_listed(), **steering, **shown_letters())
+    return render_template("console/queues.html", **_listed(), **_letters(), declared=_declared(), limits=limits)
 
 
 @console.post("/queues/steer")
@@ -81,6 +82,37 @@ def _number(field: str) -> object:
     with suppress(ValueError):
         return float(text) if field == "seconds" else int(text)
     return text or None
+
+
+@console.post("/queues/letters/<int:letter_id>/replay")
+@requires("operator")
+def letter_replay(letter_id: int) -> ResponseReturnValue:
+    """Make a dead letter a job again."""
+    try:
+        letter = replay(db.session(), letter_id, current_user.name) if letter_id < 2**31 else None
+    except NotReplayable as refusal:
+        db.session.rollback()
+        flash(str(refusal), "warning")
+        return redirect(url_for("console.queues", _anchor="letters"), 303)
+    if letter is None:
+        abort(404, "There is no such dead letter. Old ones are removed after a while.")
+    job_id = letter.job_id
+    write_audit(db.session(), "letter.replay", str(letter_id), f"job {job_id}")
+    db.session.commit()
+    flash("It is a job again.")
+    return redirect(url_for("console.job", job_id=job_id), 303)
+
+
+def _letters() -> dict[str, object]:
+    if not current_user.may("operator"):
+        return {"letters": [], "open_letters": 0}
+    celery = current_app.extensions.get("celery")
+    tasks = celery.tasks if celery else {}
+    shown = []
+    for one in letters.newest(db.session(), _LETTERS_SHOWN, beginning=_PAYLOAD_SHOWN):
+        headers, payload = masking.shown_letter(one.letter.headers, one.beginning, tasks.get(one.letter.task or ""))
+        shown.append((one.letter, headers, payload))
+    return {"letters": shown, "open_letters": letters.count_open(db.session())}
 
 
 def _listed() -> dict[str, object]:

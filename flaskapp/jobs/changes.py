@@ -13,6 +13,9 @@ from flaskapp.jobs.clock import now
 from flaskapp.jobs.models import Attempt, Job, JobState
 from flaskapp.jobs.outcomes import Claimed, Error
 
+#: Where a session keeps the ids of the jobs that its next commit makes due.
+SUBMITTED = "submitted"
+
 
 def change(session: Session, where: ColumnElement[bool], **values: Any) -> int:
     statement = update(Job).where(where).values(values).execution_options(synchronize_session=False)
@@ -22,6 +25,12 @@ def change(session: Session, where: ColumnElement[bool], **values: Any) -> int:
 def held(claimed: Claimed) -> ColumnElement[bool]:
     """The fence: this job, still running, still this attempt."""
     return and_(Job.id == claimed.job_id, Job.state == JobState.RUNNING, Job.attempt == claimed.number)
+
+
+def lay_down(session: Session, where: ColumnElement[bool], until: ColumnElement[Any]) -> int:
+    """Sent, but not to be started now: queued (or just being sent) ─▶ waiting, for no relay before `until`."""
+    unstarted = and_(where, Job.state.in_([JobState.WAITING, JobState.QUEUED]))
+    return change(session, unstarted, state=JobState.WAITING, queued_at=null(), sender=null(), sending_until=until)
 
 
 def finish(state: JobState) -> dict[str, Any]:
@@ -46,6 +55,11 @@ def wait(due: datetime | ColumnElement[datetime]) -> dict[str, Any]:
         # A duplicate of the message that just ran would bring its old arguments and number of retries.
         "sends": Job.sends + 1,
     }
+
+
+def made_due(session: Session, job_id: str) -> None:
+    """Note that this transaction lets a job run, so that whoever commits it nudges the outbox."""
+    session.info.setdefault(SUBMITTED, []).append(job_id)
 
 
 def error_columns(error: Error | None) -> dict[str, Any]:

@@ -147,13 +147,6 @@ def close(session: Session, probe: UnderWay, lost: Sequence[str]) -> None:
     _changed(session, mine.values(sent_at=null(), seen_at=null(), **found))
 
 
-def note_counts(session: Session, counts: dict[str, int | None]) -> None:
-    """What the broker says about how many messages it has ready."""
-    for queue, messages in counts.items():
-        make_row(session, queue)
-        _changed(session, update(Probe).where(Probe.queue == queue).values(messages=messages, answered_at=now()))
-
-
 def queues_with_jobs(session: Session, known: Collection[str]) -> list[str]:
     queued = session.scalars(select(Job.queue).where(Job.state == JobState.QUEUED).distinct())
     return sorted({*known, *queued})

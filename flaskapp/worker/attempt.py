@@ -68,21 +68,22 @@ class RunningAttempt:
     settled: bool = False
     #: True once the row turned out to be final or another attempt's: nothing that follows may be committed.
     lost: bool = False
-    #: True once it failed without another try: then errbacks and later chain steps learn of it.
-    ended_for_good: bool = False
     #: How it was settled in a transaction that is still open.
     outcome: Outcome | None = None
     #: What is left for the parent to record.
     deferred: Outcome | None = None
     #: Jobs submitted inside, by id: a success with children is never deferred.
     submitted: list[str] = field(default_factory=list)
+    #: Jobs that it added to its chord; written with its success, so that the join is not locked while it runs.
+    more_members: list[str] = field(default_factory=list)
 
     def succeed(self, result: str | None) -> None:
         """Commit the task's writes, its children and its success; raises Reject if the attempt was fenced off."""
         if self.again is not None:
             # retry(throw=False) and a normal return: Celery runs it again, so what it did so far is kept.
             return self._commit_with(self.again)
-        outcome = Succeeded(self.claimed, None if self.claimed.ignore_result else result)
+        value = None if self.claimed.ignore_result else result
+        outcome = Succeeded(self.claimed, value, tuple(self.more_members))
         if self.may_defer and not self.submitted and not db.session().in_transaction():
             self.deferred, self.settled = outcome, True
             return None
@@ -90,10 +91,7 @@ class RunningAttempt:
 
     def fail(self, error: Error) -> None:
         """Roll the task's writes back and record its failure, or the retry that the caller's limit still allows."""
-        outcome = after_failure(self.claimed, error)
-        self._roll_back_and(outcome)
-        # A successor of ours decides what its errbacks and its chain learn.
-        self.ended_for_good = isinstance(outcome, Failed) and not self.lost
+        self._roll_back_and(after_failure(self.claimed, error))
 
     def retry(self, error: Error | None) -> None:
         """Roll back and record the retry that send_task noted."""

@@ -30,16 +30,24 @@ class JobConsumer(Consumer):
 
         def on_task_received(message: Any) -> None:
             headers = message.headers if isinstance(message.headers, dict) else {}
-            if tolerance.UNREADABLE in headers:
-                self.bury(message, MALFORMED, headers[tolerance.UNREADABLE])
-            elif PROBE_HEADER in headers:
+            if PROBE_HEADER in headers:
                 self._notice_probe(message, headers[PROBE_HEADER])
+            elif tolerance.UNREADABLE in headers:
+                self.bury(message, MALFORMED, headers[tolerance.UNREADABLE])
             elif isinstance(headers.get("task", ""), str):
                 take(message)
             else:
                 self.bury(message, MALFORMED, "Its headers name no task.")
 
         return on_task_received
+
+    def _notice_probe(self, message: Any, number: object) -> None:
+        queue = message.delivery_info.get("routing_key")
+        if isinstance(number, int) and isinstance(queue, str) and 0 < number < _MOST and len(queue) <= 64:
+            acknowledge = partial(message.ack_log_error, logger, self.connection_errors)
+            self.controller.recorder.notice(queue, number, acknowledge)
+        else:
+            self.on_unknown_message(None, message)
 
     def bury(self, message: Any, reason: str, detail: str = "") -> None:
         """Make it a dead letter: the broker's own where it keeps them, else a row before it is rejected."""
@@ -65,14 +73,6 @@ class JobConsumer(Consumer):
             redelivered=bool(info.get("redelivered")),
         )
         self.controller.recorder.bury(letter, lambda: answer(logger, self.connection_errors))
-
-    def _notice_probe(self, message: Any, number: object) -> None:
-        queue = message.delivery_info.get("routing_key")
-        if isinstance(number, int) and isinstance(queue, str) and 0 < number < _MOST and len(queue) <= 64:
-            acknowledge = partial(message.ack_log_error, logger, self.connection_errors)
-            self.controller.recorder.notice(queue, number, acknowledge)
-        else:
-            self.on_unknown_message(None, message)
 
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
         logger.error("No task %s here: is this worker's code older than what submitted it?", exc)

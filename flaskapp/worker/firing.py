@@ -7,7 +7,7 @@ beats the second finds the schedule's row changed and does nothing.
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, tzinfo
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import insert, select, update
@@ -17,7 +17,7 @@ from flaskapp.jobs import lifecycle
 from flaskapp.jobs.models import Firing, Schedule
 from flaskapp.jobs.schedules import history, live_job
 from flaskapp.worker.entries import Entry
-from flaskapp.worker.rhythms import Rhythm
+from flaskapp.worker.rhythms import Rhythm, said
 
 logger = logging.getLogger(__name__)
 
@@ -159,12 +159,6 @@ class Fire:
 def was_looked_at(row: Schedule, moment: datetime) -> bool:
     """True if some beat looked at it just before `moment`."""
     return _age(row.looked_at or row.last_due_at, moment) <= _SILENCE_SECONDS
-
-
-def said(moment: datetime, zone: tzinfo) -> str:
-    """A time as the schedule's people read it."""
-    local = moment.astimezone(zone)
-    return f"{local:%Y-%m-%d %H:%M:%S %Z}" if local.second else f"{local:%Y-%m-%d %H:%M %Z}"
 
 
 def _age(due: datetime, moment: datetime) -> float:

@@ -22,9 +22,9 @@ logger = logging.getLogger(__name__)
 #: say) learns nothing from the time in which nobody could beat.
 _MOST_OF_A_LEASE = 0.25
 _COMPACT_EVERY = 60.0
-_HELD_EVERY = 30.0
 _EXPIRE_GROUP = 1000
 _EXPIRE_GROUPS = 10
+_HELD_EVERY = 30.0
 
 
 class Turn:
@@ -46,8 +46,8 @@ class Turn:
         with core_session(self._engine) as session:
             fired = self._schedules.fire_due(session)
             rescued = self._rescue(session)
-            self._look_at_held(session)
             expired = _expire(session)
+            self._look_at_held(session)
             if time.monotonic() - self._compacted_at > _COMPACT_EVERY:
                 folded = lifecycle.compact_tally(session)
                 session.commit()

@@ -15,15 +15,17 @@ from typing import Any
 
 from celery.worker.state import task_reserved
 from sqlalchemy import Engine
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from flaskapp.extensions import core_session
 from flaskapp.jobs import letters, lifecycle, lost, unknown
+from flaskapp.jobs.changes import SUBMITTED
 from flaskapp.jobs.letters import Letter
 from flaskapp.jobs.outcomes import Claimed, Error, Failed, Hint, Outcome, Stopped, Succeeded
+from flaskapp.worker.errands import Errands
 from flaskapp.worker.memory import Peaks
+from flaskapp.worker.outages import is_outage
 from flaskapp.worker.pace import Pace
 from flaskapp.worker.prefetch import Prefetch
 from flaskapp.worker.request import JobRequest
@@ -37,7 +39,6 @@ _PATIENCE_SECONDS = 1.0
 #: While the pool has work, a group gathers for so long: larger groups cost less each.
 _GATHER_SECONDS = 0.03
 _UNWRITABLE = "NotRecordable"
-Errand = tuple[Callable[[Session], object], Callable[[], None]]
 
 
 class Recorder:
@@ -55,8 +56,7 @@ class Recorder:
         self._early: list[JobRequest] = []
         #: What the group that is being recorded has offered.
         self._recording: list[JobRequest] = []
-        #: Messages that are not for the pool: what to write for each, and how to answer the broker then.
-        self._errands: deque[Errand] = deque()
+        self._errands = Errands(engine, self._on_loop)
         #: Claimed and acknowledged, waiting for a free slot: (request, since).
         self._ready: deque[tuple[JobRequest, float]] = deque()
         self._outcomes: deque[tuple[JobRequest, Outcome]] = deque()
@@ -97,19 +97,18 @@ class Recorder:
         """A message of ours arrived whose task this worker does not know: its job waits for one that does."""
         self._run_errand(lambda session: unknown.hold_unknown(session, [hint]), acknowledge)
 
-    def bury(self, letter: Letter, answer: Callable[[], None]) -> None:
-        """A message can be no job, and its broker keeps no dead letters: it is written down, then answered."""
-        self._run_errand(lambda session: letters.record(session, letter), answer)
-
     def notice(self, queue: str, number: int, acknowledge: Callable[[], None]) -> None:
         """A probe arrived."""
         self._run_errand(lambda session: lost.see(session, queue, number), acknowledge)
 
-    def _run_errand(self, write: Callable[[Session], object], answer: Callable[[], None]) -> None:
+    def bury(self, letter: Letter, reject: Callable[[], None]) -> None:
+        """A message can be no job, and its broker keeps no dead letters: it is written down, then rejected."""
+        self._run_errand(lambda session: letters.record(session, letter), reject)
+
+    def _run_errand(self, write: Callable[[Session], Any], answer: Callable[[], None]) -> None:
         with self._changed:
-            # Of a worker that stops, what is not yet written comes again by itself.
             if not self._stopping:
-                self._errands.append((write, answer))
+                self._errands.add(write, answer)
                 self._changed.notify()
 
     def ended(self, request: JobRequest, outcome: Outcome | None, seconds: float | None) -> None:
@@ -135,15 +134,6 @@ class Recorder:
         with self._changed:
             return {job_id: held.claimed for job_id, held in self._held.items() if held.claimed is not None}
 
-    def look_at_memory(self) -> None:
-        """Called each second: what a child had is part of the evidence, should it be killed."""
-        with self._changed:
-            running = [request for request in self._held.values() if request.worker_pid and not request.finished]
-        for request in running:
-            if (memory := self._peaks.look(request.worker_pid)) is not None:
-                request.memory = max(memory, request.memory or 0)
-        self._peaks.forget_all_but({request.worker_pid for request in running})
-
     def unclaimed(self) -> list[str] | None:
         """The jobs whose messages are in our hands, for the heartbeat; None while no message can arrive."""
         with self._changed:
@@ -154,6 +144,15 @@ class Recorder:
     def pace(self) -> float | None:
         """Jobs per second that the slots manage, judged by the latest; None before the first."""
         return self._pace.per_second()
+
+    def look_at_memory(self) -> None:
+        """Called each second: what a child had is part of the evidence, should it be killed."""
+        with self._changed:
+            running = [request for request in self._held.values() if request.worker_pid and not request.finished]
+        for request in running:
+            if (memory := self._peaks.look(request.worker_pid)) is not None:
+                request.memory = max(memory, request.memory or 0)
+        self._peaks.forget_all_but({request.worker_pid for request in running})
 
     def take_away(self, job_ids: Sequence[str]) -> None:
         """These attempts are no longer ours (cancelled, rescued): stop them; the rows already say so."""
@@ -204,7 +203,8 @@ class Recorder:
         while True:
             offers, outcomes = self._next_group()
             try:
-                self._do_errands()
+                if not self._stopping:
+                    self._errands.run()
                 if offers or outcomes:
                     self._record(offers, outcomes)
                 elif self._finishing:
@@ -214,7 +214,7 @@ class Recorder:
                     time.sleep(_GATHER_SECONDS)
             except Exception as trouble:
                 # Whatever it is, this thread must live: without it the worker claims and records nothing.
-                if not _is_outage(trouble):
+                if not is_outage(trouble):
                     logger.exception("A group cannot be recorded; taking it apart")
                     self._record_apart(offers, outcomes)
                     continue
@@ -239,7 +239,7 @@ class Recorder:
         try:
             self._record(offers, outcomes)
         except Exception as trouble:
-            if _is_outage(trouble):
+            if is_outage(trouble):
                 self._keep(offers, outcomes)
                 return
             for request in offers:
@@ -254,39 +254,6 @@ class Recorder:
                     else:
                         self._outcomes.append((request, Failed(outcome.claimed, Error(_UNWRITABLE, str(trouble)))))
 
-    def _do_errands(self) -> None:
-        """Write what is no claim, then answer the broker: if we die in between the message comes again."""
-        with self._changed:
-            errands = list(self._errands)[:GROUP]
-        if not errands:
-            return
-        try:
-            self._write(errands)
-        except Exception as trouble:
-            if _is_outage(trouble):
-                raise
-            for errand in errands:
-                self._write_alone(errand)
-        with self._changed:
-            for errand in errands:
-                if errand in self._errands:
-                    self._errands.remove(errand)
-        for _, answer in errands:
-            self._on_loop(answer)
-
-    def _write(self, errands: Sequence[Errand]) -> None:
-        with core_session(self._engine) as session, session.begin():
-            for write, _ in errands:
-                write(session)
-
-    def _write_alone(self, errand: Errand) -> None:
-        try:
-            self._write([errand])
-        except Exception as trouble:
-            if _is_outage(trouble):
-                raise
-            logger.exception("A message that is no job cannot be written down; it is given up")
-
     def _next_group(self) -> tuple[list[JobRequest], list[tuple[JobRequest, Outcome]]]:
         with self._changed:
             self._recording = []
@@ -298,7 +265,7 @@ class Recorder:
             self._put_back_ready(_PATIENCE_SECONDS)
             self._give_back_surplus()
             outcomes = [self._outcomes.popleft() for _ in range(min(GROUP, len(self._outcomes)))]
-            room = 0 if self._stopping else min(GROUP, self._room(), len(self._offers))
+            room = 0 if self._stopping else min(GROUP, self._room(len(outcomes)), len(self._offers))
             self._recording = [self._offers.popleft() for _ in range(room)]
             return self._recording, outcomes
 
@@ -325,8 +292,9 @@ class Recorder:
             self._early = [request for request in self._early if self._is_early(request)]
             self._offers.extendleft(reversed(free))
 
-    def _room(self) -> int:
-        return self._concurrency + self._pace.ahead() - self._busy - len(self._ready)
+    def _room(self, ending: int = 0) -> int:
+        """How many more may be claimed; what is claimed and still on its way to the event loop takes a place too."""
+        return self._concurrency + self._pace.ahead() - (len(self._held) - len(self._outcomes) - ending)
 
     def _record(self, offers: list[JobRequest], outcomes: list[tuple[JobRequest, Outcome]]) -> None:
         """One transaction for both; what it decided is carried out after it is committed."""
@@ -346,7 +314,10 @@ class Recorder:
             if foreign:
                 lifecycle.submit(session, [request.wish for request in foreign])
                 claims |= lifecycle.claim(session, [request.hint for request in foreign], self.worker_id)
+            made_due = session.info.get(SUBMITTED)
         self._forget(outcomes, settled)
+        if made_due:
+            self._nudge()
         taken = list(first.values())
         for request in taken:
             request.claimed = claims.get(str(request.id))
@@ -469,8 +440,3 @@ class Recorder:
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             logger.info("job=%s process %s had already ended", request.id, pid)
-
-
-def _is_outage(trouble: Exception) -> bool:
-    """The database is away or busy; otherwise what we asked of it is wrong, and asking again would not help."""
-    return isinstance(trouble, DBAPIError | PoolTimeout) and not isinstance(trouble, DataError | IntegrityError)

@@ -11,9 +11,8 @@ from sqlalchemy.orm import Session
 from flaskapp.broker.letters import content
 from flaskapp.errors import BadArguments, NotReplayable
 from flaskapp.jobs import letters, lifecycle, queries
-from flaskapp.jobs.letters import DeadLetter
 from flaskapp.jobs.masking import decoded
-from flaskapp.jobs.models import JobState
+from flaskapp.jobs.models import DeadLetter, JobState
 from flaskapp.jobs.outcomes import Wish, clean_text
 from flaskapp.worker import limits
 

@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 from celery import states
+from celery.app.task import Context
 from celery.backends.base import BaseBackend
 from celery.exceptions import TaskRevokedError, TimeoutError
 from celery.result import AsyncResult
@@ -17,11 +18,12 @@ from kombu.utils.json import dumps, loads
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from flaskapp.broker import publisher
 from flaskapp.errors import UncommittedJobs
-from flaskapp.extensions import db
 from flaskapp.jobs import lifecycle
 from flaskapp.jobs.models import Job, JobState, Progress
-from flaskapp.jobs.outcomes import Error, Wish
+from flaskapp.jobs.outcomes import Error
+from flaskapp.worker import canvas
 from flaskapp.worker.attempt import RunningAttempt, current_attempt
 from flaskapp.worker.engines import ProcessEngine
 from flaskapp.worker.progress import write_progress
@@ -72,9 +74,8 @@ class JobBackend(BaseBackend):
             return
         if attempt.settled:
             return
+        # Its chain, its chord and its errbacks are told by the arrow itself: not every failure comes this way.
         attempt.fail(self.error(exc, traceback))
-        if attempt.ended_for_good:
-            super().mark_as_failure(task_id, exc, traceback, request, store_result, call_errbacks, state)
         attempt.commit()
 
     def mark_as_retry(
@@ -93,21 +94,34 @@ class JobBackend(BaseBackend):
     def store_result(
         self, task_id: str, result: Any, state: str, traceback: Any = None, request: Any = None, **options: Any
     ) -> Any:
-        """`update_state` becomes progress; a failed step's successors get failed rows that say why."""
-        attempt = current_attempt()
-        if attempt is not None and attempt.claimed.job_id == task_id:
-            if state not in states.READY_STATES and state != states.STARTED:
-                write_progress(attempt.claimed, state=state, meta=result)
-        elif state in states.EXCEPTION_STATES and isinstance(result, BaseException):
-            name = getattr(request, "task", None) or "unknown"
-            lifecycle.submit_failed(db.session(), Wish(task=name, job_id=task_id), self.error(result, traceback))
+        """`update_state` becomes progress."""
+        if (attempt := _running(task_id)) and state not in states.READY_STATES and state != states.STARTED:
+            write_progress(attempt.claimed, state=state, meta=result)
         return result
+
+    def apply_chord(self, header_result_args: tuple[str, Any], body: Any, **_: Any) -> None:
+        """The join becomes a row, the body parked rows: nothing polls (Celery's own way would)."""
+        group_id, members = header_result_args
+        with self.app.canvas_call() as call:
+            canvas.add_chord(call, group_id, members, body)
 
     def error(self, exc: BaseException, traceback: Any = None) -> Error:
         """An exception as the row keeps it."""
         name = exc.exc_cls_name if isinstance(exc, UnpickleableExceptionWrapper) else type(exc).__name__
         data = dumps(self.prepare_exception(exc, "json"))
         return Error(name, str(exc), str(traceback) if traceback else None, data)
+
+    def add_to_chord(self, chord_id: str, result: Any) -> None:
+        """A member adds another; its chord waits for that one too."""
+        if (attempt := current_attempt()) is not None:
+            attempt.more_members.append(result.id)
+
+    def call_errbacks(self, job: Job) -> None:
+        """Celery's own way to call them, for a job that failed wherever: the new kind here, the old as jobs."""
+        embed, headers = loads(job.options).get("embed", {}), publisher.headers(job)
+        delivery = {"delivery_info": {"routing_key": job.queue}, "hostname": job.worker}
+        request = Context(headers | delivery | embed, args=loads(job.args), kwargs=loads(job.kwargs))
+        self._call_task_errbacks(request, self._exception(job), job.error_traceback)
 
     # --- what AsyncResult asks ---
 

@@ -54,6 +54,6 @@ class SqlScheduler(Scheduler):
 
     def close(self) -> None:
         self._relay.stop()
-        self._dead_letters.stop()
         self.app.prober.stop()
+        self._dead_letters.stop()
         self._heartbeat.stop()

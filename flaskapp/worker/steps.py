@@ -81,8 +81,8 @@ class JobCore(bootsteps.StartStopStep):
         self.recorder.finish()
         self.heartbeat.stop()
         self.app.relay.stop()
-        self.stand_in.stop()
         self.app.prober.stop()
+        self.stand_in.stop()
 
 
 class Attach(bootsteps.StartStopStep):

@@ -27,6 +27,7 @@ def upgrade() -> None:
         sa.Column("lost", sa.Integer(), nullable=False),
         sa.Column("looked_at", UtcDateTime(), nullable=True),
         sa.Column("messages", sa.Integer(), nullable=True),
+        sa.Column("gap", sa.Integer(), nullable=True),
         sa.Column("answered_at", UtcDateTime(), nullable=True),
         sa.PrimaryKeyConstraint("queue"),
     )
@@ -34,6 +35,9 @@ def upgrade() -> None:
         # The default is for code of the version before, which may still run.
         batch_op.add_column(sa.Column("losses", sa.Integer(), nullable=False, server_default="0"))
         batch_op.create_index("job_line", ["state", "queue", "priority", "run_at", "id"], unique=False)
+    if op.get_bind().dialect.name == "postgresql":
+        # Counts for pages written from now on.
+        op.execute("ALTER TABLE job SET (fillfactor = 70)")
     with op.batch_alter_table("worker", schema=None) as batch_op:
         batch_op.add_column(sa.Column("unclaimed", LongText(), nullable=True))
         batch_op.add_column(sa.Column("pace", sa.Double(), nullable=True))
@@ -43,6 +47,8 @@ def downgrade() -> None:
     with op.batch_alter_table("worker", schema=None) as batch_op:
         batch_op.drop_column("pace")
         batch_op.drop_column("unclaimed")
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute("ALTER TABLE job RESET (fillfactor)")
     with op.batch_alter_table("job", schema=None) as batch_op:
         batch_op.drop_index("job_line")
         batch_op.drop_column("losses")

@@ -7,10 +7,10 @@ from typing import Any
 
 import pika
 import pytest
-from celery import Celery
+from celery import Celery, chord
 
 from flaskapp.broker import topology
-from flaskapp.broker.publisher import SEND_HEADER
+from flaskapp.broker.publisher import PROBE_HEADER, SEND_HEADER
 from flaskapp.jobs.models import JobState
 from tests.acceptance.conftest import Stack, make_stack
 from tests.helpers import make_current, wait_until
@@ -40,6 +40,20 @@ def foreign(big: Stack) -> Celery:
     app.conf.task_default_queue = "default"
     app.conf.task_default_routing_key = "default"
     return app
+
+
+def test_a_chord_of_a_stock_celery_leads_to_its_body(big: Stack, tmp_path: Path) -> None:
+    app = foreign(big)
+    app.conf.result_backend = f"db+sqlite:///{tmp_path / 'strangers.sqlite3'}"
+    header = [app.signature("diagnostics.echo", args=[n], immutable=True) for n in range(5)]
+
+    body = chord(header, app=app)(app.signature("diagnostics.echo"))
+
+    wait_until(lambda: row(big, body.id), 30, "the body has a row")
+    (job,) = big.bench.finished([body.id], 30)
+    assert (job.state, job.result, job.attempt) == (S, "[0, 1, 2, 3, 4]", 1)
+    assert [job.attempt for job in big.bench.jobs() if job.task == "celery.chord_unlock"] == [1]
+    assert big.bench.account().drift == 0
 
 
 def row(big: Stack, job_id: str) -> Any:
@@ -84,6 +98,8 @@ POISON = {
     "an id that is too long": ("x" * 200, b"[[1], {}, {}]", {}),
     "a root that is too long": ("poison", b"[[1], {}, {}]", {"root_id": "x" * 200}),
     "a time that is none": ("poison", b"[[1], {}, {}]", {"expires": "whenever"}),
+    "a probe without a number": ("poison", b"{}", {PROBE_HEADER: "one"}),
+    "a probe with a number that no database stores": ("poison", b"{}", {PROBE_HEADER: 2**40}),
     "retries that are no number": ("poison", b"[[1], {}, {}]", {"retries": "many"}),
 }
 
@@ -95,6 +111,19 @@ def test_a_poisonous_message_harms_nobody(big: Stack, poison: str) -> None:
 
     assert add.delay(1, 1).get(timeout=15) == 2
     assert row(big, name) is None
+
+
+def test_a_probe_that_nobody_waits_for_is_no_dead_letter(big: Stack) -> None:
+    publish(big, "stale", b"{}", **{PROBE_HEADER: 99})
+
+    assert add.delay(1, 1).get(timeout=15) == 2
+    connection = pika.BlockingConnection(pika.URLParameters(big.environment["BROKER_URL"]))
+    channel = connection.channel()
+    # Neither dead nor back in its queue.
+    for queue in ("offload.dead", "default"):
+        left = iter(lambda queue=queue: channel.basic_get(queue, auto_ack=True), (None, None, None))
+        assert "stale" not in [properties.correlation_id for _, properties, _ in left]
+    connection.close()
 
 
 def publish(big: Stack, job_id: str, body: bytes, **headers: Any) -> None:

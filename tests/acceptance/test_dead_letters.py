@@ -7,8 +7,7 @@ from kombu import Connection, Producer
 from sqlalchemy import select
 
 from flaskapp.broker import topology, transports
-from flaskapp.jobs.letters import DeadLetter
-from flaskapp.jobs.models import JobState
+from flaskapp.jobs.models import DeadLetter, JobState
 from tests.acceptance.conftest import Stack
 from tests.helpers import wait_until
 

@@ -19,7 +19,7 @@ from flaskapp.broker.folder.queues import names_in
 from flaskapp.diagnostics.models import Effect
 from flaskapp.drill import commands, scratch
 from flaskapp.drill.run import Drill
-from flaskapp.jobs.models import Job, JobState, Worker
+from flaskapp.jobs.models import Job, JobState, Probe, Worker
 from tests.acceptance.conftest import Stack
 from tests.helpers import ROOT, wait_until
 from tests.services import RabbitMQ
@@ -78,8 +78,14 @@ def workers(stack: Stack) -> dict[str, int]:
 def left_over(stack: Stack, request: pytest.FixtureRequest) -> dict[str, list[str]]:
     """Whatever of a drill is still there, in the tables and at the broker."""
     with stack.bench.session() as session:
+        probes = [queue for queue in session.scalars(select(Probe.queue)) if queue.startswith("verify-")]
         keys = [key for key in session.scalars(select(Effect.key)) if key.startswith("verify-")]
-    rest = {"jobs": [job.id for job in of_drills(stack)], "effects": keys, "workers": sorted(workers(stack))}
+    rest = {
+        "jobs": [job.id for job in of_drills(stack)],
+        "effects": keys,
+        "probes": probes,
+        "workers": sorted(workers(stack)),
+    }
     return {what: those for what, those in {**rest, "broker": at_broker(stack, request)}.items() if those}
 
 

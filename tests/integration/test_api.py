@@ -197,6 +197,7 @@ def test_submitting_over_the_api_balances_the_account(doors: Doors):
         "accepted": 4,
         "pruned": 0,
         "drift": 0,
+        "broker": [],
     }
 
 

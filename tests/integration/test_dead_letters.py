@@ -15,8 +15,7 @@ from sqlalchemy.orm import Session
 from flaskapp.broker import topology
 from flaskapp.broker.dead_letters import DeadLetters
 from flaskapp.broker.publisher import Publisher
-from flaskapp.jobs.letters import DeadLetter
-from flaskapp.jobs.models import JobState
+from flaskapp.jobs.models import DeadLetter, JobState
 from tests import makers
 from tests.gate import gate
 from tests.helpers import wait_until

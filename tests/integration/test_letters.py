@@ -10,8 +10,8 @@ from sqlalchemy.orm import Session
 from flaskapp.broker.letters import died, letter_of, looked_at
 from flaskapp.jobs import letters
 from flaskapp.jobs.clock import seconds_from_now
-from flaskapp.jobs.letters import DeadLetter, Letter
-from flaskapp.jobs.models import JobState
+from flaskapp.jobs.letters import Letter
+from flaskapp.jobs.models import DeadLetter, JobState
 from tests import makers
 
 KNOWN = frozenset({"tests.fate"})

@@ -17,8 +17,8 @@ import pytest
 from sqlalchemy import select
 
 from flaskapp.api.openapi import document
-from flaskapp.jobs.letters import DeadLetter, Letter, record
-from flaskapp.jobs.models import Firing, Schedule
+from flaskapp.jobs.letters import Letter, record
+from flaskapp.jobs.models import DeadLetter, Firing, Schedule
 from flaskapp.jobs.outcomes import Wish
 from flaskapp.jobs.schedules import Order
 from tests.integration.doors_fixtures import Doors, Script
@@ -139,8 +139,14 @@ def test_answers_have_the_shapes_that_are_described(doors: Doors):
     with doors.session() as session, session.begin():
         record(session, Letter("rejected", job_id="strange", task="diagnostics.echo", body=b"[[1], {}, {}]"))
         letter_id = session.scalar(select(DeadLetter.id))
-    parts = {"job_id": job_id, "name": "default", "upload_id": upload_id, "schedule": "rhythm", "key": "customer"}
-    parts["letter_id"] = letter_id
+    parts = {
+        "job_id": job_id,
+        "name": "default",
+        "upload_id": upload_id,
+        "letter_id": letter_id,
+        "schedule": "rhythm",
+        "key": "customer",
+    }
     with doors.session() as session:
         order = Order(Wish("diagnostics.echo", "[1]")).to_json()
         session.add(Schedule(name="rhythm", task="diagnostics.echo", rhythm="every 60 s", wish=order))

@@ -9,7 +9,7 @@ import pika
 import pytest
 
 from flaskapp.broker import topology
-from flaskapp.broker.publisher import SEND_HEADER, Publisher
+from flaskapp.broker.publisher import PROBE_HEADER, SEND_HEADER, Publisher
 from flaskapp.errors import NotConfirmed
 from flaskapp.jobs.models import Job
 from tests.gate import gate
@@ -162,3 +162,39 @@ def test_a_message_that_the_broker_refuses_does_not_hold_up_the_others(publisher
     poison = job(2, id="é" * 155)
     assert publisher.publish([job(1), poison, job(3)]) == {job(1).id, job(3).id}
     assert publisher.refused == {poison.id}
+
+
+def test_a_queue_that_was_deleted_is_made_again(publisher: Publisher, channel: Any) -> None:
+    publisher.publish([job(1)])
+    channel.queue_delete("default")
+
+    assert publisher.publish([job(2)]) == set()
+    assert publisher.publish([job(2)]) == {"job-2"}
+
+
+def test_an_exchange_that_was_deleted_is_made_again(publisher: Publisher, channel: Any) -> None:
+    publisher.publish([job(1)])
+    channel.exchange_delete("offload")
+
+    assert publisher.publish([job(2), job(3)]) == {"job-2", "job-3"}
+
+
+def test_a_probe_travels_through_its_queue_and_names_no_task(publisher: Publisher, channel: Any) -> None:
+    publisher.publish([job(1)])
+    assert publisher.publish_probe("default", 7)
+
+    assert get(channel)[1].correlation_id == "job-1"
+    headers = get(channel)[1].headers
+    assert headers[PROBE_HEADER] == 7
+    assert "task" not in headers
+
+
+def test_a_probe_that_no_queue_wants_is_not_sent(publisher: Publisher) -> None:
+    assert not publisher.publish_probe("nowhere", 7)
+
+
+def test_messages_are_counted_where_there_is_a_queue(publisher: Publisher) -> None:
+    publisher.publish([job(1), job(2)])
+    wait_until(lambda: publisher.count_messages(["default"]) == {"default": 2}, 5, "both are counted")
+    assert publisher.count_messages(["nowhere", "mail"]) == {"nowhere": None, "mail": 0}
+    assert publisher.publish([job(3)]) == {"job-3"}

@@ -9,10 +9,10 @@ from sqlalchemy import Engine, select
 from sqlalchemy.exc import DataError, OperationalError
 from sqlalchemy.orm import Session
 
-from flaskapp.jobs import control, lifecycle
-from flaskapp.jobs.letters import DeadLetter, Letter
+from flaskapp.jobs import control, lifecycle, lost
+from flaskapp.jobs.letters import Letter
 from flaskapp.jobs.limits import Rule
-from flaskapp.jobs.models import JobState
+from flaskapp.jobs.models import DeadLetter, JobState, Probe
 from flaskapp.jobs.outcomes import Claimed, Hint, RetryLater, Succeeded, Wish
 from flaskapp.jobs.unknown import UNKNOWN
 from flaskapp.worker import recorder as recording
@@ -223,65 +223,6 @@ def test_a_job_whose_task_nobody_knows_waits(recorder: Recorder, session: Sessio
     assert state_of(session, job_id) == JobState.WAITING
 
 
-def letters_of(session: Session) -> list[str]:
-    session.rollback()
-    return list(session.scalars(select(DeadLetter.reason)))
-
-
-def test_a_buried_message_is_answered_once_its_letter_is_committed(recorder: Recorder, session: Session) -> None:
-    seen: list[list[str]] = []
-
-    started(recorder).bury(Letter("malformed", body=b"x"), lambda: seen.append(letters_of(session)))
-
-    assert wait_until(lambda: seen, 5, "it is answered") == [["malformed"]]
-
-
-def test_a_letter_waits_for_a_database_that_is_away(
-    recorder: Recorder, session: Session, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    answers: list[int] = []
-    real, troubles = recorder._write, [OperationalError("INSERT", {}, Exception("away"))]
-
-    def away_once(errands: Any) -> None:
-        if troubles:
-            raise troubles.pop()
-        real(errands)
-
-    monkeypatch.setattr(recorder, "_write", away_once)
-    started(recorder).bury(Letter("malformed"), lambda: answers.append(1))
-
-    wait_until(lambda: answers, 5, "it is answered")
-    assert letters_of(session) == ["malformed"]
-
-
-def test_what_cannot_be_written_at_all_stops_no_other(recorder: Recorder, session: Session) -> None:
-    answers: list[str] = []
-
-    def wrong(_: Session) -> None:
-        raise KeyError("a bug of ours")
-
-    recorder._run_errand(wrong, lambda: answers.append("bad"))
-    recorder.bury(Letter("malformed"), lambda: answers.append("good"))
-    started(recorder)
-
-    wait_until(lambda: len(answers) == 2, 5, "both are answered")
-    assert letters_of(session) == ["malformed"]
-
-
-def test_a_message_for_an_unknown_task_is_acknowledged_once_its_job_is_held(
-    recorder: Recorder, session: Session
-) -> None:
-    job_id = queued(session)
-    session.commit()
-    answers: list[int] = []
-
-    started(recorder).turn_away(Hint(job_id, 1), lambda: answers.append(1))
-
-    wait_until(lambda: answers, 5, "it is acknowledged")
-    session.rollback()
-    assert row_of(session, job_id)["sender"] == UNKNOWN
-
-
 def run_both(recorder: Recorder, session: Session, pool: Pool, **wish: str) -> list[Message]:
     messages = [Message(queued(session, **wish), 1) for _ in range(2)]
     session.commit()
@@ -330,3 +271,118 @@ def test_a_message_of_a_paused_queue_is_acknowledged_and_its_job_waits(
     assert answered(message) == ["acknowledged"]
     assert state_of(session, job_id) == JobState.WAITING
     assert pool.taken == []
+
+
+def letters_of(session: Session) -> list[str]:
+    session.rollback()
+    return list(session.scalars(select(DeadLetter.reason)))
+
+
+def test_a_buried_message_is_answered_once_its_letter_is_committed(recorder: Recorder, session: Session) -> None:
+    seen: list[list[str]] = []
+
+    started(recorder).bury(Letter("malformed", body=b"x"), lambda: seen.append(letters_of(session)))
+
+    assert wait_until(lambda: seen, 5, "it is answered") == [["malformed"]]
+
+
+def test_a_letter_waits_for_a_database_that_is_away(
+    recorder: Recorder, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers: list[int] = []
+    real, troubles = recorder._errands._write, [OperationalError("INSERT", {}, Exception("away"))]
+
+    def away_once(errands: Any) -> None:
+        if troubles:
+            raise troubles.pop()
+        real(errands)
+
+    monkeypatch.setattr(recorder._errands, "_write", away_once)
+    started(recorder).bury(Letter("malformed"), lambda: answers.append(1))
+
+    wait_until(lambda: answers, 5, "it is answered")
+    assert letters_of(session) == ["malformed"]
+
+
+def test_what_cannot_be_written_at_all_stops_no_other(recorder: Recorder, session: Session) -> None:
+    answers: list[str] = []
+
+    def wrong(_: Session) -> None:
+        raise KeyError("a bug of ours")
+
+    recorder._run_errand(wrong, lambda: answers.append("bad"))
+    recorder.bury(Letter("malformed"), lambda: answers.append("good"))
+    started(recorder)
+
+    wait_until(lambda: len(answers) == 2, 5, "both are answered")
+    assert letters_of(session) == ["malformed"]
+
+
+def test_a_message_for_an_unknown_task_is_acknowledged_once_its_job_is_held(
+    recorder: Recorder, session: Session
+) -> None:
+    job_id = queued(session)
+    session.commit()
+    answers: list[int] = []
+
+    started(recorder).turn_away(Hint(job_id, 1), lambda: answers.append(1))
+
+    wait_until(lambda: answers, 5, "it is acknowledged")
+    session.rollback()
+    assert row_of(session, job_id)["sender"] == UNKNOWN
+
+
+class Loop:
+    """An event loop that is busy: what it is asked to do waits."""
+
+    def __init__(self) -> None:
+        self.asked: list[Any] = []
+
+    def call_soon(self, function: Any, *args: Any) -> None:
+        self.asked.append((function, args))
+
+
+def test_no_more_is_claimed_than_there_are_slots_while_the_event_loop_is_busy(
+    recorder: Recorder, session: Session, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = Loop()
+    monkeypatch.setattr(pool, "hub", loop)
+    messages = [Message(queued(session), 1) for _ in range(4)]
+    session.commit()
+    started(recorder)
+    for message in messages[:2]:
+        recorder.offer(message)
+        wait_until(lambda message=message: message.claimed, 5, "it is claimed")
+    for message in messages[2:]:
+        recorder.offer(message)
+
+    for _ in range(2):
+        known = len(loop.asked)
+        recorder.notice("mail", 1, lambda: None)
+        wait_until(lambda known=known: len(loop.asked) > known, 5, "the recorder went another round")
+
+    assert [message.claimed is not None for message in messages] == [True, True, False, False]
+    monkeypatch.setattr(pool, "hub", None)
+
+
+def test_what_is_offered_and_not_claimed_is_in_our_hands(recorder: Recorder, session: Session) -> None:
+    message = Message(queued(session), 1)
+    session.commit()
+    assert recorder.unclaimed() is None
+    recorder.listening = True
+    assert recorder.unclaimed() == []
+    recorder.offer(message)
+    assert recorder.unclaimed() == [message.id]
+    started(recorder)
+    wait_until(lambda: recorder.unclaimed() == [], 5, "it is claimed")
+
+
+def test_a_probe_is_acknowledged_once_it_is_noted(recorder: Recorder, session: Session) -> None:
+    number = lost.begin(session, "mail")
+    session.commit()
+    answered: list[bool] = []
+    recorder.notice("mail", number or 0, lambda: answered.append(True))
+    assert answered == []
+    started(recorder)
+    wait_until(lambda: answered, 5, "the probe is acknowledged")
+    assert session.scalars(select(Probe.seen_at)).one() is not None

@@ -9,8 +9,8 @@ from sqlalchemy import func, select, update
 from flaskapp.accounts.models import AuditEntry
 from flaskapp.broker.letters import letter_of
 from flaskapp.jobs import letters
-from flaskapp.jobs.letters import DeadLetter, Letter
-from flaskapp.jobs.models import Job, JobState
+from flaskapp.jobs.letters import Letter
+from flaskapp.jobs.models import DeadLetter, Job, JobState
 from tests import makers
 from tests.integration.doors_fixtures import Doors, csrf_of
 

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from celery.beat import BeatLazyFunc
 from celery.schedules import crontab
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
@@ -122,6 +123,19 @@ def test_of_two_beats_that_see_the_same_time_one_submits(beat: Beat, monkeypatch
     assert len(jobs) == len(beat.bench.jobs()) == 1
 
 
+def test_a_beat_with_an_older_view_sets_no_last_due_time_back(beat: Beat, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen(beat, 11)
+    later, swap = beat.bench.clock(), firing.Fire._swap
+
+    def be_late(self: Any, *args: Any) -> bool:
+        beat.set(last_due_at=later)
+        return swap(self, *args)
+
+    monkeypatch.setattr(firing.Fire, "_swap", be_late)
+
+    assert (beat.turn(), beat.row().last_due_at) == ([], later)
+
+
 def test_the_database_itself_refuses_a_second_firing_of_a_due_time(beat: Beat) -> None:
     seen(beat, 11).turn()
     (fired,) = beat.history()
@@ -133,7 +147,8 @@ def test_a_last_due_time_set_back_by_hand_doubles_nothing(beat: Beat) -> None:
     seen(beat, 11).turn()
     beat.set(last_due_at=beat.row().anchor_at)
     assert beat.turn() == []
-    assert len(beat.bench.jobs()) == 1
+    # It goes on from there, instead of being refused by the database each second.
+    assert [job.run_at for job in beat.bench.jobs()] == [beat.row().last_due_at]
 
 
 def test_a_turn_that_dies_before_its_commit_leaves_nothing_and_the_next_makes_up_for_it(
@@ -399,6 +414,16 @@ def test_a_wrong_entry_stops_no_other_and_says_why(beat: Beat, wrong: Any) -> No
     assert (beat.row().problem, beat.row("wrong").next_time) == (None, None)
 
 
+def test_what_is_wrong_is_logged_once_by_each_beat(beat: Beat, caplog: pytest.LogCaptureFixture) -> None:
+    beat.entries |= {"wrong": {"task": "diagnostics.echo", "schedule": 0}, 7: ECHO}
+    for _ in range(3):
+        beat.turn()
+    beat.restart()
+    beat.turn()
+    said = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert [sentence.startswith("Schedule 'wrong': schedule must be") for sentence in said] == [True, False] * 2
+
+
 def test_a_corrected_entry_begins_now(beat: Beat) -> None:
     seen(beat, 57)
     beat.entries["one"] = ECHO | {"missed": "never"}
@@ -443,6 +468,23 @@ def test_a_removed_schedule_that_is_still_in_the_code_begins_again(beat: Beat) -
         session.execute(delete(Schedule))
     assert beat.turn() == []
     assert beat.row().wish is not None
+
+
+def test_a_lazy_argument_that_fails_for_a_moment_costs_no_due_time(beat: Beat) -> None:
+    answers: list[Any] = [KeyError("not yet"), "first sight"]
+
+    def answer() -> str:
+        if isinstance(given := answers.pop(), Exception):
+            raise given
+        return str(given)
+
+    seen(beat, 11, args=(BeatLazyFunc(answer),))
+    assert (beat.turn(), beat.row().problem) == ([], "Schedule 'one': KeyError('not yet')")
+    answers.append("now")
+
+    (job_id,) = beat.turn()
+
+    assert (beat.bench.job(job_id).args, beat.row().problem) == ('["now"]', None)
 
 
 # --- options ----------------------------------------------------------------------------------------------

@@ -48,7 +48,7 @@ def test_a_heartbeat_outlives_any_trouble(engine: Engine, monkeypatch: pytest.Mo
 def test_a_relay_outlives_any_trouble(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
 
-    def trouble(*_: Any) -> int:
+    def trouble(*_: Any, **__: Any) -> int:
         calls.append(1)
         raise KeyError("a header that cannot be written")
 
@@ -64,7 +64,7 @@ def test_a_relay_outlives_any_trouble(engine: Engine, monkeypatch: pytest.Monkey
 def test_a_nudge_does_not_end_the_rest_of_a_relay(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
 
-    def away(*_: Any) -> int:
+    def away(*_: Any, **__: Any) -> int:
         calls.append(1)
         raise outbox.NotConfirmed("away")
 

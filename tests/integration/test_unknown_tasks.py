@@ -8,9 +8,8 @@ from flask import Flask
 from sqlalchemy import Engine, insert, update
 from sqlalchemy.orm import Session
 
-from flaskapp.jobs import control, lifecycle, unknown
+from flaskapp.jobs import lifecycle, unknown
 from flaskapp.jobs.clock import now, seconds_from_now
-from flaskapp.jobs.limits import Rule
 from flaskapp.jobs.models import Job, JobState, Worker
 from flaskapp.jobs.outcomes import Hint
 from flaskapp.jobs.unknown import UNKNOWN, Knows
@@ -119,20 +118,12 @@ def test_a_held_job_can_be_cancelled_and_run_again(session: Session) -> None:
     assert taken(session) == [job_id]
 
 
-def test_a_held_job_expires(session: Session) -> None:
+def test_a_held_job_past_its_expiry_is_found(session: Session) -> None:
     late, _ = held(session), held(session)
     session.execute(update(Job).where(Job.id == late).values(expires_at=seconds_from_now(-1)))
 
-    assert lifecycle.expire_overdue(session, 10) == 1
-    assert makers.state_of(session, late) == JobState.CANCELLED
-
-
-def test_a_held_job_takes_no_place_of_a_limit(session: Session) -> None:
-    control.set_limit(session, "customer", Rule(max_running=1))
-    held(session, limit_key="customer")
-    other = makers.waiting(session, limit_key="customer")
-
-    assert taken(session) == [other]
+    assert unknown.late_held(session) == [late]
+    assert lifecycle.expire(session, [late]) == 1
 
 
 def beat(engine: Engine, heartbeat: Heartbeat, session: Session) -> None:
