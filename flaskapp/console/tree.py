@@ -30,6 +30,8 @@ class Node:
     above: "Node | None" = None
     #: Its place among the members of a join.
     rank: int = 0
+    #: The only thing that the step before it asked for: drawn after it, not under it.
+    follows: bool = False
 
     def path(self) -> Iterator["Node"]:
         """Itself, and all above it; a stranger's rows may lead in a circle."""
@@ -82,7 +84,25 @@ def _drawn(found: Relatives) -> list[Node]:
             (node.above.then if bodies.get(node.id) is node.above else node.above.parts).append(node)
     for join in joins:
         join.parts.sort(key=lambda node: node.rank)
-    return top
+    for node in [*jobs.values(), *joins]:
+        if node.join is not None:
+            node.parts, node.then = _in_line(node.parts), _in_line(node.then)
+        elif len(node.parts) > 1:
+            node.parts = _in_line(node.parts)
+    return _in_line(top)
+
+
+def _in_line(nodes: list[Node]) -> list[Node]:
+    """A chain of a hundred steps is a list, not a staircase."""
+    line: list[Node] = []
+    for node in nodes:
+        line.append(node)
+        while node.job is not None and len(node.parts) == 1:
+            (following,), node.parts = node.parts, []
+            following.follows = True
+            line.append(following)
+            node = following
+    return line
 
 
 def _members(join: Node) -> Iterator[str]:

@@ -16,6 +16,7 @@ from celery.canvas import _chain, _chord, group, maybe_signature
 from celery.result import GroupResult, result_from_tuple
 from kombu.utils.json import dumps, loads
 
+from flaskapp.errors import BadArguments
 from flaskapp.jobs.joining import NewJoin, Tree, results_mark
 from flaskapp.jobs.lifecycle import new_job_id
 from flaskapp.jobs.outcomes import Wish
@@ -34,6 +35,11 @@ class CanvasCall:
 
     def add(self, wish: Wish, options: dict[str, Any]) -> str:
         """Keep it for the end of the call; answers its id."""
+        if wish.unique_key is not None and (wish.counts_for is not None or self.bodies is not None):
+            # Answered with another job, it would leave its join waiting for ever.
+            raise BadArguments(
+                "A chord's members and body cannot have a unique_key; give it to the task that sends it."
+            )
         wish = replace(wish, job_id=wish.job_id or new_job_id())
         if self.bodies is not None:
             wish = parked(wish, options)

@@ -150,6 +150,19 @@ def test_a_member_settled_twice_counts_once(bench: Bench) -> None:
     assert result.get(timeout=1) == [1, 2, 3]
 
 
+def test_a_join_that_counted_wrongly_looks_at_its_members(bench: Bench) -> None:
+    """The counter says when to look; the rows say whether the body may run."""
+    result = chord([add.si(1), add.si(2), add.si(3)])(echo.s())
+    with bench.session() as session, session.begin():
+        session.execute(update(Join).values(missing=1))
+    with bench.session() as session, session.begin():
+        lifecycle.settle(session, [Succeeded(claim(session, result.parent.results[0].id), "1")])
+
+    assert (the_join(bench).missing, bench.job(result.id).is_parked) == (2, True)
+    bench.run()
+    assert result.get(timeout=1) == [1, 2, 3]
+
+
 def test_members_settled_in_one_group_release_their_body_together_with_themselves(bench: Bench) -> None:
     result = chord([add.si(n) for n in range(5)])(echo.s())
     ids = [member.id for member in result.parent]

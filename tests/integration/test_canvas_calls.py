@@ -115,3 +115,17 @@ def test_the_same_chord_sent_twice_counts_once(bench: Bench) -> None:
 
     assert first.get(timeout=1) == second.get(timeout=1) == 3
     assert bench.account().drift == 0
+
+
+def test_a_chords_member_cannot_be_unique(bench: Bench) -> None:
+    """Answered with a job that is there already, its own id would never have a row."""
+    with pytest.raises(BadArguments, match="unique_key"):
+        chord([add.si(1).set(unique_key="k"), add.si(2)])(add.s())
+    assert bench.jobs() == []
+
+
+def test_a_groups_member_may_be_unique(bench: Bench) -> None:
+    fate.apply_async(("ok",), unique_key="k")
+    group(add.si(1).set(unique_key="k"), add.si(2)).apply_async()
+
+    assert sorted(job.task for job in bench.jobs()) == ["tests.add", "tests.fate"]

@@ -65,18 +65,20 @@ def test_a_chord_of_chords_is_drawn_inside_out(site: Site, call: Any) -> None:
     inner = chord([echo.si(1), chain(echo.si(2), echo.s())], echo.s())
     result = call(chain(echo.si(0), chord([inner, echo.si(3)], echo.s()), echo.s()), run=100)
 
-    (root,) = drawn(site, result.id)
-    assert root[0] == "echo"
-    (outer,) = root[1:]
-    assert outer["then"] == [["echo", "echo"]]
-    (members,) = [value for key, value in outer.items() if key == "2 of 2"]
-    assert members == [{"2 of 2": ["echo", ["echo", "echo"]], "then": ["echo"]}, "echo"]
+    inside = {"2 of 2": ["echo", "echo", "echo"], "then": ["echo"]}
+    assert drawn(site, result.id) == ["echo", {"2 of 2": [inside, "echo"], "then": ["echo", "echo"]}]
 
 
-def test_a_chain_is_drawn_step_under_step(site: Site, call: Any) -> None:
+def test_a_chain_is_drawn_step_after_step(site: Site, call: Any) -> None:
     result = call(chain(echo.si(1), echo.s(), echo.s()), run=100)
 
-    assert drawn(site, result.id) == [["echo", ["echo", "echo"]]]
+    assert drawn(site, result.id) == ["echo", "echo", "echo"]
+
+
+def test_what_a_job_asked_for_stands_under_it(site: Site, call: Any) -> None:
+    result = call(chain(echo.si(1), group(echo.s(), echo.s())), run=100)
+
+    assert drawn(site, result[0].id) == [["echo", "echo", "echo"]]
 
 
 def test_a_job_alone_has_no_workflow(site: Site, call: Any) -> None:

@@ -4,12 +4,13 @@ from typing import Any
 
 import pytest
 from celery import chain, chord, group
-from celery.exceptions import ChordError
+from celery.exceptions import ChordError, TimeoutError
 from celery.result import GroupResult
-from sqlalchemy import select
+from sqlalchemy import event, select
 
 from flaskapp.diagnostics.models import Effect
 from flaskapp.diagnostics.tasks import echo
+from flaskapp.errors import UncommittedJobs
 from flaskapp.jobs.models import JobState, Join
 from flaskapp.worker.testing import run_due_jobs
 from tests.helpers import Bench
@@ -184,6 +185,39 @@ def test_a_nested_groups_result_answers_as_a_whole(bench: Bench) -> None:
     assert (result.ready(), result.successful(), result.failed()) == (True, True, False)
     assert result.get(timeout=1) == [1, 2, 3]
     assert result.completed_count() == 3
+
+
+def test_a_groups_results_are_read_together(bench: Bench) -> None:
+    result = group(fate.si("ok", n) for n in range(20))()
+    bench.run()
+    asked: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        asked.append(statement)
+
+    engine = bench.celery.backend._engine.get()
+    event.listen(engine, "before_cursor_execute", note)
+    assert result.get(timeout=1) == list(range(20))
+    event.remove(engine, "before_cursor_execute", note)
+
+    assert len(asked) == 1
+
+
+def test_a_group_is_waited_for_until_its_time_is_over(bench: Bench) -> None:
+    result = group(add.si(1), fate.si("fail", "boom"), add.si(2).set(countdown=600))()
+    bench.run()
+
+    with pytest.raises(ValueError, match="boom"):
+        result.get(timeout=1)
+    with pytest.raises(TimeoutError):
+        result.get(timeout=0.1, propagate=False)
+
+
+def test_a_group_that_is_not_committed_is_not_waited_for(bench: Bench) -> None:
+    with bench.app.app_context():
+        result = group(add.si(1), add.si(2))()
+        with pytest.raises(UncommittedJobs):
+            result.get(timeout=5)
 
 
 def test_chunks_give_a_list_for_each_chunk(bench: Bench) -> None:
