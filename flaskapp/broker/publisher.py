@@ -7,7 +7,8 @@ sent again. A duplicate is harmless: the claim refuses it.
 import logging
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from kombu import Connection, Producer
@@ -26,6 +27,7 @@ SEND_HEADER = "offload_send"
 #: The header of a probe: its number, and nothing else to do than to notice it.
 PROBE_HEADER = "offload_probe"
 CONFIRM_SECONDS = 5
+_WRITE_BYTES = 65_536
 
 
 class Publisher:
@@ -120,9 +122,10 @@ class Publisher:
             return {
                 job.id for job in jobs if self._is_wanted(producer.channel, job.queue) and self._send(producer, job)
             }
-        for job in jobs:
-            self._confirms.expect(job.id)
-            self._send(producer, job)
+        with _gathered(producer.connection):
+            for job in jobs:
+                self._confirms.expect(job.id)
+                self._send(producer, job)
         return self._wait(self._confirms)
 
     def _wait(self, confirms: "Confirms") -> set[str]:
@@ -226,6 +229,29 @@ class Confirms:
     def _take(self, delivery_tag: int, multiple: bool) -> list[str]:
         tags = [tag for tag in self._pending if tag <= delivery_tag] if multiple else [delivery_tag]
         return [self._pending.pop(tag) for tag in tags if tag in self._pending]
+
+
+@contextmanager
+def _gathered(connection: Connection) -> Iterator[None]:
+    """Let the frames of many messages leave in few writes: one each costs a system call, and wakes the broker up.
+
+    If one of them cannot be written at all, what is still gathered never leaves: it is not confirmed, and sent again.
+    """
+    transport = connection.connection.transport
+    write, frames = transport._write, bytearray()
+
+    def gather(frame: bytes) -> None:
+        frames.extend(frame)
+        if len(frames) > _WRITE_BYTES:
+            write(frames)
+            frames.clear()
+
+    transport._write = gather
+    try:
+        yield
+    finally:
+        transport._write = write
+    transport.write(frames)
 
 
 def _probe(queue: str, number: int) -> tuple[str, dict[str, Any], str]:

@@ -31,6 +31,8 @@ _OUTBOX = "flaskapp/broker/outbox.py"
 _FIRING = "flaskapp/worker/firing.py"
 _CRONTABS = "flaskapp/worker/crontabs.py"
 _RHYTHM = f"{_I}/test_rhythm.py"
+_LOST = "flaskapp/jobs/lost.py"
+_PROBES = "flaskapp/broker/probes.py"
 
 BREAKS = [
     # --- G1: a job and the row that asked for it commit together ---
@@ -296,7 +298,89 @@ BREAKS = [
         "unreserved",
         f"{_I}/test_claiming.py::test_a_job_for_later_is_no_relays_business[sqlite]",
     ),
+    # --- G3: what the broker loses is found, and nothing else ---
+    Break(
+        "G3",
+        "no probe is sent",
+        _PROBES,
+        "            self._send_probe(queue)\n",
+        "            pass\n",
+        f"{_I}/test_lost_messages.py::test_one_probe_at_a_time_goes_where_jobs_wait_for_long[sqlite]",
+    ),
+    Break(
+        "G3",
+        "a probe proves something without its margin",
+        _PROBES,
+        "elif probe.seen_ago >= self._margin:",
+        "else:",
+        f"{_I}/test_lost_messages.py::test_it_is_left_alone_until_a_margin_after_the_probe[sqlite]",
+    ),
+    Break(
+        "G3",
+        "three missing probes send nothing again",
+        _PROBES,
+        "if waited_idly and probe.missing + 1 >= lost.MOST_MISSING:",
+        "if probe.missing < 0:",
+        f"{_I}/test_lost_messages.py"
+        "::test_a_probe_missing_before_idle_workers_is_repeated_and_the_third_sends_all_again[sqlite]",
+    ),
+    Break(
+        "G3",
+        "a job in a worker's hands counts as lost",
+        _LOST,
+        "if row.id not in held and row.moment",
+        "if row.moment",
+        f"{_I}/test_lost_messages.py::test_a_job_in_a_slow_workers_hands_is_not_lost[sqlite]",
+    ),
+    Break(
+        "G3",
+        "a worker whose slots are busy counts as idle",
+        _LOST,
+        " if len(json.loads(row.holds)) < row.concurrency]",
+        "]",
+        f"{_I}/test_lost_messages.py::test_a_probe_waits_for_a_worker_that_cannot_take_it[sqlite-both slots are busy]",
+    ),
+    Break(
+        "G3",
+        "a lost job is given no more time",
+        _LOST,
+        "margin * 2 ** min(losses, 20)",
+        "margin",
+        f"{_I}/test_lost_messages.py::test_a_job_lost_again_is_given_twice_the_time[sqlite]",
+    ),
+    Break(
+        "G3",
+        "what was sent again meanwhile is sent once more",
+        _LIFECYCLE,
+        "        lost = and_(lost, Job.queued_at < sent_before)\n",
+        "        pass\n",
+        f"{_I}/test_lost_messages.py::test_what_was_sent_again_in_the_meantime_is_left_alone[sqlite]",
+    ),
+    Break(
+        "G3",
+        "a deleted queue is not declared again",
+        "flaskapp/broker/publisher.py",
+        "if confirms.unwanted & {queue.name for queue in topology.WORK_QUEUES}:",
+        "if not topology.WORK_QUEUES:",
+        f"{_I}/test_publisher.py::test_a_queue_that_was_deleted_is_made_again",
+    ),
     # --- G8: control works on every broker ---
+    Break(
+        "G8",
+        "the window lets everything through",
+        "flaskapp/jobs/window.py",
+        "windows[queue] - counts.get(queue, 0)",
+        "MOST",
+        f"{_I}/test_window.py::test_what_is_beyond_the_window_stays_waiting[sqlite]",
+    ),
+    Break(
+        "G8",
+        "an older line goes before a more urgent one",
+        "flaskapp/jobs/window.py",
+        "(-row.priority, row.run_at)",
+        "row.run_at",
+        f"{_I}/test_window.py::test_priority_goes_before_age_across_queues[sqlite]",
+    ),
     Break(
         "G8",
         "a cancel does not reach running jobs",
@@ -402,6 +486,14 @@ BREAKS = [
         f"{_I}/test_limits_shared.py::test_workers_that_claim_at_once_keep_a_limit_to_the_number[postgresql]",
     ),
     # --- G9: accounted for ---
+    Break(
+        "G9",
+        "what a worker holds counts as missing at the broker",
+        "flaskapp/jobs/comparing.py",
+        " - held.get(queue, 0) - messages",
+        " - messages",
+        f"{_I}/test_stats.py::test_both_counts_are_told_apart[sqlite]",
+    ),
     Break(
         "G9",
         "prune forgets to count",
