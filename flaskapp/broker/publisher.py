@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 #: The header that carries the number of the sending; only our own messages have it.
 SEND_HEADER = "offload_send"
+#: The header that says how often the job has lost its process: a worker starts such a job with more care.
+CRASHES_HEADER = "offload_crashes"
 #: The header of a probe: its number, and nothing else to do than to notice it.
 PROBE_HEADER = "offload_probe"
 CONFIRM_SECONDS = 5
@@ -283,6 +285,7 @@ def headers(job: Job) -> dict[str, Any]:
         "stamps": {},
         **loads(job.options).get("headers", {}),
         SEND_HEADER: job.sends,
+        CRASHES_HEADER: job.crashes,
     }
 
 

@@ -260,16 +260,36 @@ class Recorder:
         with self._changed:
             self._recording = []
             self._offer_early_again()
-            idle = not self._outcomes and not (self._offers and self._room() > 0) and not self._errands
+            idle = not self._outcomes and not self._claimable(0) and not self._errands
             if idle and not self._finishing:
                 self._changed.wait(_PATIENCE_SECONDS / 2)
                 self._offer_early_again()
             self._put_back_ready(_PATIENCE_SECONDS)
             self._give_back_surplus()
             outcomes = [self._outcomes.popleft() for _ in range(min(GROUP, len(self._outcomes)))]
-            room = 0 if self._stopping else min(GROUP, self._room(len(outcomes)), len(self._offers))
-            self._recording = [self._offers.popleft() for _ in range(room)]
+            self._recording = self._claimable(len(outcomes))
+            for request in self._recording:
+                self._offers.remove(request)
             return self._recording, outcomes
+
+    def _claimable(self, ending: int) -> list[JobRequest]:
+        """The offers that there is room for, once so many more have ended.
+
+        A job that has lost a process before is claimed only into a free slot: should its worker die, what merely stood
+        claimed behind it must not be blamed a second time.
+        """
+        if self._stopping:
+            return []
+        # What is claimed and still on its way to the event loop takes a place too.
+        held = len(self._held) - len(self._outcomes) - ending
+        room = min(GROUP, self._concurrency + self._pace.ahead() - held)
+        chosen: list[JobRequest] = []
+        for request in self._offers:
+            if len(chosen) >= room:
+                break
+            if not request.is_suspect or held + len(chosen) < self._concurrency:
+                chosen.append(request)
+        return chosen
 
     def _is_fed(self) -> bool:
         """The pool has something to do while we gather."""
@@ -293,10 +313,6 @@ class Recorder:
         if free:
             self._early = [request for request in self._early if self._is_early(request)]
             self._offers.extendleft(reversed(free))
-
-    def _room(self, ending: int = 0) -> int:
-        """How many more may be claimed; what is claimed and still on its way to the event loop takes a place too."""
-        return self._concurrency + self._pace.ahead() - (len(self._held) - len(self._outcomes) - ending)
 
     def _record(self, offers: list[JobRequest], outcomes: list[tuple[JobRequest, Outcome]]) -> None:
         """One transaction for both; what it decided is carried out after it is committed."""

@@ -30,7 +30,7 @@ class Message:
     def __init__(self, job_id: str, send: int | None, **wish: Any) -> None:
         self.id, self.hint, self.answer = job_id, Hint(job_id, send), ""
         self.wish = Wish("tests.fate", job_id=job_id, **wish)
-        self.arrived = time.monotonic()
+        self.arrived, self.is_suspect = time.monotonic(), False
         self.claimed: Claimed | None = None
         self.finished, self.taken_away, self.worker_pid = False, False, None
         self.message = self
@@ -409,6 +409,27 @@ def test_a_probe_is_acknowledged_once_it_is_noted(recorder: Recorder, session: S
     started(recorder)
     wait_until(lambda: answered, 5, "the probe is acknowledged")
     assert session.scalars(select(Probe.seen_at)).one() is not None
+
+
+def test_a_job_that_lost_a_process_before_is_not_claimed_ahead(
+    recorder: Recorder, session: Session, pool: Pool
+) -> None:
+    running = [Message(queued(session), 1) for _ in range(2)]
+    suspect, other = Message(queued(session), 1), Message(queued(session), 1)
+    session.commit()
+    suspect.is_suspect = True
+    recorder._pace.ended(0.0001, has_work=False)  # so short that many are claimed ahead
+    for message in (*running, suspect, other):
+        recorder.offer(message)
+    started(recorder)
+
+    wait_until(lambda: other.claimed, 5, "the one behind it is claimed ahead")
+    assert suspect.claimed is None
+    assert running[0].claimed is not None
+    recorder.ended(running[0], Succeeded(running[0].claimed), 0.1)
+    assert other.claimed is not None
+    recorder.ended(other, Succeeded(other.claimed), 0.1)
+    wait_until(lambda: suspect.claimed, 5, "a slot is free: it is claimed")
 
 
 class EndedLoop:

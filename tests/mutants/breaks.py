@@ -110,6 +110,14 @@ BREAKS = [
         "if silence < 0]",
         f"{_I}/test_leases.py::test_a_silent_workers_job_is_rescued_after_its_lease[sqlite]",
     ),
+    Break(
+        "G3",
+        "a job that merely stood claimed is blamed again and again",
+        "flaskapp/worker/recorder.py",
+        "if not request.is_suspect or held",
+        "if True or held",
+        f"{_I}/test_recorder.py::test_a_job_that_lost_a_process_before_is_not_claimed_ahead[sqlite]",
+    ),
     # --- G4: one success, and what a task writes commits with it ---
     Break(
         "G4",
