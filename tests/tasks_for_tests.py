@@ -2,12 +2,14 @@
 
 import os
 import signal
+import sqlite3
 import time
+from contextlib import closing
 from typing import Any
 
-from celery import chain, shared_task
+from celery import chain, chord, group, shared_task
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
-from sqlalchemy import event, insert, select, text
+from sqlalchemy import create_engine, event, insert, select, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
@@ -149,6 +151,15 @@ def replace(task: Any) -> None:
     raise task.replace(echo.si("the other"))
 
 
+def retry_at_priority(task: Any, priority: int) -> None:
+    if task.request.retries == 0:
+        raise task.retry(countdown=0, priority=priority)
+
+
+def replace_by_mailhost(task: Any) -> None:
+    raise task.replace(task.app.tasks["tests.of_the_mailhost"].si())
+
+
 def replace_chain(task: Any) -> None:
     raise task.replace(chain(echo.si("one"), echo.si("two")))
 
@@ -157,8 +168,44 @@ def replace_twice(task: Any) -> None:
     raise task.replace(task.app.tasks["tests.fate"].si("replace"))
 
 
+def fail_in_first(task: Any, value: int) -> int:
+    if task.attempt_number == 1:
+        raise ValueError("in the first attempt")
+    return value
+
+
+def replace_by_failing_chain(task: Any) -> None:
+    raise task.replace(chain(task.app.tasks["tests.fate"].si("fail_in_first", 1), add.s(2)))
+
+
+def replace_by_add(task: Any, value: int) -> None:
+    raise task.replace(add.si(value))
+
+
+def replace_by_chain(task: Any, value: int) -> None:
+    raise task.replace(chain(add.si(value), add.s(1)))
+
+
+def replace_by_group(task: Any, value: int) -> None:
+    raise task.replace(group(add.si(value), add.si(value + 1)))
+
+
+def replace_by_chord(task: Any, value: int) -> None:
+    raise task.replace(chord([add.si(value), add.si(value + 1)], add.s()))
+
+
+def add_to_chord(task: Any, value: int) -> int:
+    task.add_to_chord(add.si(value))
+    return value
+
+
 def submit_child(task: Any, *fate_of_child: Any) -> str:
     return str(task.app.tasks["tests.fate"].delay(*fate_of_child).id)
+
+
+def submit_chord_then_fail(task: Any) -> None:
+    chord([add.si(1), add.si(2)])(add.s())
+    raise ValueError("after submitting")
 
 
 def submit_child_then_fail(task: Any) -> None:
@@ -222,6 +269,25 @@ def lose_commits(task: Any, key: str, moments: list[str]) -> str:
 def fail_and_lose_commits(task: Any, key: str, moments: list[str]) -> None:
     lose_commits(task, key, moments)
     raise ValueError("and then the database went away")
+
+
+def meet_an_outage(task: Any, key: str, times: int) -> str:
+    """In its first attempts our database ends the connection; SQLite, which has none, is locked by a stranger."""
+    write(task, key)
+    if task.attempt_number > times:
+        return key
+    if db.engine.dialect.name == "postgresql":
+        db.session.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+    db.session.rollback()
+    db.session.execute(text("PRAGMA busy_timeout = 1"))
+    with closing(sqlite3.connect(str(db.engine.url.database))) as stranger:
+        stranger.execute("BEGIN IMMEDIATE")
+        write(task, key)
+    return "not reached"
+
+
+def ask_a_database_of_others(task: Any) -> None:
+    create_engine("postgresql://nobody@127.0.0.1:1/nothing").connect()
 
 
 def fail_after_being_cancelled(task: Any) -> None:
@@ -312,6 +378,14 @@ def forgetful() -> str:
 @shared_task(name="tests.add")
 def add(*numbers: Any) -> Any:
     return sum(sum(number) if isinstance(number, list) else number for number in numbers)
+
+
+@shared_task(bind=True, name="tests.fail_first_body")
+def fail_first_body(self: Any, results: list[Any], *_: Any) -> list[Any]:
+    """A chord's body that fails in its first attempt."""
+    if self.attempt_number == 1:
+        raise ValueError("the body")
+    return results
 
 
 @shared_task(name="tests.note_error")

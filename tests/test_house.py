@@ -27,7 +27,11 @@ def test_every_state_is_explained(state: JobState) -> None:
 
 
 def test_every_arrow_is_drawn() -> None:
-    arrows = re.findall(r"^def ([a-z]\w+)", (ROOT / "flaskapp/jobs/lifecycle.py").read_text(), re.MULTILINE)
+    arrows = [
+        arrow
+        for file in ("lifecycle", "claiming")
+        for arrow in re.findall(r"^def ([a-z]\w+)", (ROOT / f"flaskapp/jobs/{file}.py").read_text(), re.MULTILINE)
+    ]
     # Not arrows: what they are made of, and what only looks.
     apart = {
         "new_job_id",

@@ -1,5 +1,6 @@
 """The shapes of the API as JSON Schema: what goes in, what comes out."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from flaskapp.api.rules import LONGEST_SECONDS, MOST_RUNNING, MOST_STARTS
@@ -20,12 +21,13 @@ def maybe(schema: Schema) -> Schema:
     return {**schema, "type": [schema["type"], "null"]}
 
 
-def record(properties: Schema, required: list[str] | None = None) -> Schema:
-    """An object whose fields are all there unless `required` names fewer."""
+def record(properties: Schema, required: list[str] | None = None, optional: Sequence[str] = ()) -> Schema:
+    """An object whose fields are all there unless `required` names fewer, or `optional` some."""
+    always = [name for name in properties if name not in optional]
     return {
         "type": "object",
         "properties": properties,
-        "required": list(properties) if required is None else required,
+        "required": always if required is None else required,
         "additionalProperties": False,
     }
 
@@ -121,7 +123,12 @@ SCHEMAS: dict[str, Schema] = {
             "unique_key": maybe(TEXT),
             "limit_key": maybe(TEXT),
             "schedule": maybe(TEXT),
-        }
+            "root_id": {**maybe(TEXT), "description": "The first job of its workflow, if that is another one."},
+            "parent_id": maybe(TEXT),
+            "group_id": maybe(TEXT),
+            "children": {"type": "array", "items": TEXT, "description": "Of a single job, not in lists."},
+        },
+        optional=["children"],
     ),
     "Jobs": record({"items": list_of("Job"), "next": maybe(TEXT)}),
     "NewUpload": record(

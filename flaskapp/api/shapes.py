@@ -11,10 +11,12 @@ from sqlalchemy.orm import Session
 from flaskapp.jobs import queries
 from flaskapp.jobs.masking import Shown, shown
 from flaskapp.jobs.models import Attempt, Job, JobState, Progress
+from flaskapp.jobs.relatives import child_ids
 
 
 def job_shape(session: Session, job: Job, tasks: Mapping[str, object]) -> dict[str, Any]:
-    return job_shapes(session, [job], tasks)[0]
+    """One job; what it asked for is told here only."""
+    return job_shapes(session, [job], tasks)[0] | {"children": child_ids(session, job.id)}
 
 
 def job_shapes(session: Session, jobs: Sequence[Job], tasks: Mapping[str, object]) -> list[dict[str, Any]]:
@@ -58,6 +60,9 @@ def _shape(job: Job, history: list[Attempt], progress: Progress | None, task: ob
         "unique_key": job.unique_key,
         "limit_key": job.limit_key,
         "schedule": job.schedule,
+        "root_id": job.root_id,
+        "parent_id": job.parent_id,
+        "group_id": job.group_id,
     }
 
 

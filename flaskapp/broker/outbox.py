@@ -15,7 +15,7 @@ from flaskapp.broker.nudged import Nudged
 from flaskapp.broker.publisher import Publisher
 from flaskapp.errors import NotConfirmed
 from flaskapp.extensions import control_engine, core_session
-from flaskapp.jobs import lifecycle
+from flaskapp.jobs import lifecycle, limits
 from flaskapp.jobs.window import Window
 
 logger = logging.getLogger(__name__)
@@ -30,6 +30,8 @@ REFUSED_REST_SECONDS = 60
 #: A little longer than a refused batch rests, so that it is due again.
 _SHORTEST_PAUSE = 1.2 * REST_SECONDS
 _LONGEST_PAUSE = 5.0
+#: So that what is waited for is true when we look.
+_A_MOMENT = 0.01
 
 
 def send_due(engine: Engine, publisher: Publisher, limit: int = BATCH, window: Window | None = None) -> int:
@@ -72,18 +74,18 @@ class Relay(Nudged):
         engine = control_engine(self._database_url)
         publisher = Publisher(self._broker_url)
         window = Window()
-        pause = 0.0
+        pause, patience = 0.0, self._poll_seconds
         while not self._stopping:
             # A nudge does not end a rest: while the broker is away each request would bring it another knock.
             if pause:
                 self._end.wait(pause)
             else:
-                self._wake.wait(self._poll_seconds)
+                self._wake.wait(patience)
             self._wake.clear()
             try:
                 while send_due(engine, publisher, window=window) and not self._stopping:
                     pass
-                pause = 0.0
+                pause, patience = 0.0, self._until_next_look(engine)
             except (NotConfirmed, DBAPIError) as trouble:
                 pause = min(max(2 * pause, _SHORTEST_PAUSE), _LONGEST_PAUSE)
                 logger.warning("The outbox rests for %.1f s: %s", pause, trouble)
@@ -94,3 +96,11 @@ class Relay(Nudged):
                 publisher.close()
         publisher.close()
         engine.dispose()
+
+    def _until_next_look(self, engine: Engine) -> float | None:
+        """The next poll, or the moment at which a rate leaves room for a job that waits, whichever comes first."""
+        if self._poll_seconds is None:
+            return None
+        with core_session(engine) as session:
+            room_in = limits.seconds_to_room(session)
+        return self._poll_seconds if room_in is None else min(self._poll_seconds, room_in + _A_MOMENT)

@@ -16,6 +16,7 @@ from flaskapp.console.progress import Pace, pace
 from flaskapp.console.remember import remembered
 from flaskapp.console.timeline import timeline
 from flaskapp.console.titles import result_style, result_view, seen
+from flaskapp.console.tree import tree_of
 from flaskapp.console.viewer import job_or_404, visible_owner
 from flaskapp.extensions import db
 from flaskapp.jobs import lifecycle, queries
@@ -109,6 +110,8 @@ def _ended(job_id: str) -> str:
 def _why_not_again(found: Job) -> str:
     if found.state == "succeeded":
         return "It has succeeded, and a success is recorded once. Submit a new job instead."
+    if found.is_parked and found.is_final:
+        return "It could not run because another step failed. Run that one again, and this one follows."
     if found.is_final:
         return "Another job with the same unique key is under way. Wait for it to finish, then run this one again."
     return f"It is {found.state} already: there is nothing to run again."
@@ -116,18 +119,23 @@ def _why_not_again(found: Job) -> str:
 
 def _story(found: Job) -> dict[str, Any]:
     shown = seen(found)
+    tree = tree_of(found, visible_owner())
     return {
         "job": found,
         "seen": shown,
         "moments": timeline(found, queries.attempts(db.session(), found.id), shown.text),
         "unknown_task": found.sender == UNKNOWN,
         "pace": _paces([found]).get(found.id),
-        "children": [
-            child for child in queries.children(db.session(), found.id) if visible_owner() in (None, child.owner)
-        ],
+        "tree": tree,
+        # A workflow shows them in their place.
+        "children": [] if tree else _children(found.id),
         "result": shown.result,
         "result_view": result_view(found) if found.state == "succeeded" else None,
     }
+
+
+def _children(job_id: str) -> list[Job]:
+    return [child for child in queries.children(db.session(), job_id) if visible_owner() in (None, child.owner)]
 
 
 def _paces(found: list[Job]) -> dict[str, Pace]:

@@ -3,8 +3,8 @@
 It kills that worker again and again in mid-job and counts what was lost, doubled, late or failed. Everything that
 it does names its own queue; web, users and other workers stay untouched.
 
-work.py what is submitted · scratch.py the queue · victim.py the worker · run.py the drill · count.py what came of
-it · report.py and commands.py how it is told.
+work.py what is submitted · scratch.py the queue · victim.py the worker · run.py the drill · tables.py what it
+reads and writes · count.py what came of it · report.py and commands.py how it is told.
 """
 
 from flask import Flask

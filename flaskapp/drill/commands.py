@@ -53,8 +53,12 @@ def verify(jobs: int, kills: int, seconds: float, report: Path | None, keep: boo
         click.echo(f"\r{reason}", err=True)
         sys.exit(2)
     except KeyboardInterrupt:
+        drill.log.unlink(missing_ok=True)
         click.echo("\nStopped. The drill's worker, queue and jobs are gone; nothing was counted.", err=True)
         sys.exit(1)
+    finally:
+        # It also sends what others submit: what it has begun to send it finishes.
+        app.extensions["celery"].relay.stop(10)
     write_report(report, counted, settings)
     if as_json:
         click.echo(json.dumps({**counted.as_json(), "report": str(report)}, indent=2))

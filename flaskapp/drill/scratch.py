@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from flaskapp.broker import topology, transports
 from flaskapp.jobs import lifecycle
-from flaskapp.jobs.models import Job
+from flaskapp.jobs.models import Job, Probe
 
 _STAMP = "%Y%m%d%H%M%S"
 #: No drill lasts so long: its queue and its jobs belong to one that died.
@@ -64,6 +64,9 @@ def remove_abandoned(session: Session, broker_url: str) -> list[str]:
     left = [(row.id, row.queue) for row in session.execute(live) if _is_abandoned(row.queue)]
     for job_id, _queue in left:
         lifecycle.cancel(session, job_id, by="a later drill")
+    probes = session.scalars(select(Probe).where(Probe.queue.startswith(topology.SCRATCH))).all()
+    for probe in filter(lambda probe: _is_abandoned(probe.queue), probes):
+        session.delete(probe)
     session.commit()
     names = {queue for _id, queue in left} | {name for name in _bound(broker_url) if _is_abandoned(name)}
     if names:

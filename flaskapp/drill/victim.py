@@ -58,7 +58,8 @@ class Victim:
 
     def kill(self) -> None:
         """kill -9 for the worker and its pool; returns once the worker is gone for certain."""
-        if self._process is None:
+        if self._process is None or self._ended_by_us:
+            # Its number may be another group's by now.
             return
         self._ended_by_us = True
         with contextlib.suppress(ProcessLookupError, PermissionError):

@@ -16,6 +16,7 @@ from flask import Flask
 from flaskapp.diagnostics.tasks import effect, fail
 from flaskapp.drill.tasks import step
 from flaskapp.extensions import db
+from flaskapp.worker.sessions import uncommitted_jobs
 
 OWNER = "verify"
 
@@ -91,7 +92,7 @@ class Work:
                 kind = next(self._kinds)
                 self._number += 1
                 key = f"{self.queue}/{self._number}"
-                accepted[self._send(kind.signature(key))] = Sent(kind.name, key)
+                accepted |= dict.fromkeys(self._send(kind.signature(key)), Sent(kind.name, key))
                 expected |= dict.fromkeys(kind.keys(key), kind.name)
                 self.jobs += kind.jobs
             db.session.commit()
@@ -102,14 +103,14 @@ class Work:
         """The kind of a job, by its id or by the effect that it is to write."""
         return self.accepted[job_id].kind if job_id in self.accepted else self.expected.get(key, "")
 
-    def _send(self, signature: Any) -> str:
+    def _send(self, signature: Any) -> list[str]:
+        """Answers the ids of the jobs that it became at once."""
         for each in getattr(signature, "tasks", [signature]):
             # Should the drill die, its jobs end by themselves.
             each.set(queue=self.queue, owner=OWNER, expires=self.expire_after)
-        result = signature.apply_async()
-        while result.parent is not None:
-            result = result.parent
-        return str(result.id)
+        before = len(uncommitted_jobs())
+        signature.apply_async()
+        return uncommitted_jobs()[before:]
 
 
 def _shuffled() -> list[Kind]:

@@ -10,8 +10,11 @@ from sqlalchemy import ColumnElement, CursorResult, and_, insert, null, select, 
 from sqlalchemy.orm import Session
 
 from flaskapp.jobs.clock import now
-from flaskapp.jobs.models import Attempt, Job, JobState
+from flaskapp.jobs.models import PARKED, Attempt, Job, JobState
 from flaskapp.jobs.outcomes import Claimed, Error
+
+#: Where a session keeps the ids of the jobs that its next commit makes due.
+SUBMITTED = "submitted"
 
 
 def change(session: Session, where: ColumnElement[bool], **values: Any) -> int:
@@ -22,6 +25,14 @@ def change(session: Session, where: ColumnElement[bool], **values: Any) -> int:
 def held(claimed: Claimed) -> ColumnElement[bool]:
     """The fence: this job, still running, still this attempt."""
     return and_(Job.id == claimed.job_id, Job.state == JobState.RUNNING, Job.attempt == claimed.number)
+
+
+def lay_down(session: Session, where: ColumnElement[bool], until: ColumnElement[Any]) -> int:
+    """Sent, but not to be started now: queued (or just being sent) ─▶ waiting, for no relay before `until`."""
+    # A parked job was never sent: a message that says so is made up.
+    sent = and_(where, Job.sender.is_distinct_from(PARKED))
+    unstarted = and_(sent, Job.state.in_([JobState.WAITING, JobState.QUEUED]))
+    return change(session, unstarted, state=JobState.WAITING, queued_at=null(), sender=null(), sending_until=until)
 
 
 def finish(state: JobState) -> dict[str, Any]:
@@ -46,6 +57,11 @@ def wait(due: datetime | ColumnElement[datetime]) -> dict[str, Any]:
         # A duplicate of the message that just ran would bring its old arguments and number of retries.
         "sends": Job.sends + 1,
     }
+
+
+def made_due(session: Session, job_id: str) -> None:
+    """Note that this transaction lets a job run, so that whoever commits it nudges the outbox."""
+    session.info.setdefault(SUBMITTED, []).append(job_id)
 
 
 def error_columns(error: Error | None) -> dict[str, Any]:

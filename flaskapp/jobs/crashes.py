@@ -14,6 +14,7 @@ from flaskapp.jobs.clock import seconds_from_now
 from flaskapp.jobs.models import Job, JobState, Progress, Worker
 from flaskapp.jobs.outcomes import Crashed, Error
 from flaskapp.jobs.retry import MOST_CRASHES, crash_delay_seconds
+from flaskapp.jobs.workflow import follow
 
 
 def crash(session: Session, outcome: Crashed) -> bool:
@@ -31,6 +32,7 @@ def rescue(session: Session, workers: Sequence[str]) -> list[str]:
         error = Error("LeaseExpired", _silence(session, worker))
         theirs = and_(Job.worker == worker, Job.state == JobState.RUNNING)
         rescued += _crashed(session, theirs, "rescued", error, "no sign of life")
+    follow(session, {}, rescued)
     return rescued
 
 

@@ -5,18 +5,23 @@ missing id) means another process was first: an answer, not an accident.
 Nothing here commits: the caller owns the transaction.
 """
 
-from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
-from typing import Any, cast
+from collections.abc import Sequence
+from datetime import datetime
+from typing import cast
 
-from sqlalchemy import ColumnElement, Table, and_, bindparam, func, null, or_, select
+from sqlalchemy import Table, and_, bindparam, case, null, select
 from sqlalchemy.orm import Session
 
-from flaskapp.jobs import limits
-from flaskapp.jobs.changes import archive, change, error_columns, finish, held, remember, wait
+from flaskapp.jobs.again import run_again as run_again
+from flaskapp.jobs.changes import archive, change, error_columns, finish, held, lay_down, wait
+from flaskapp.jobs.claiming import claim as claim
+from flaskapp.jobs.claiming import expire as expire
+from flaskapp.jobs.claiming import expire_overdue as expire_overdue
+from flaskapp.jobs.claiming import known as known
 from flaskapp.jobs.clock import now, seconds_from_now
 from flaskapp.jobs.crashes import crash as crash
 from flaskapp.jobs.crashes import rescue as rescue
+from flaskapp.jobs.models import PARKED as PARKED
 from flaskapp.jobs.models import Job, JobState
 from flaskapp.jobs.outcomes import (
     Claimed,
@@ -34,10 +39,12 @@ from flaskapp.jobs.pruning import TALLY_GROUP as TALLY_GROUP
 from flaskapp.jobs.pruning import compact_tally as compact_tally
 from flaskapp.jobs.pruning import prune as prune
 from flaskapp.jobs.sending import take_to_send as take_to_send
-from flaskapp.jobs.submitting import PARKED as PARKED
+from flaskapp.jobs.submitting import FOR_EVER
 from flaskapp.jobs.submitting import new_job_id as new_job_id
 from flaskapp.jobs.submitting import submit as submit
 from flaskapp.jobs.submitting import submit_failed as submit_failed
+from flaskapp.jobs.workflow import follow
+from flaskapp.jobs.workflow import open_joins as open_joins
 
 # A plain table for what runs most: the ORM's way of the same statement costs twice as much.
 _TABLE = cast(Table, Job.__table__)
@@ -83,111 +90,7 @@ def hold(session: Session, hint: Hint, seconds: float) -> bool:
     The message may have overtaken mark_queued, which then finds nothing to mark.
     """
     sent = and_(Job.id == hint.job_id, Job.sends == hint.send)
-    return bool(_hold(session, sent, seconds_from_now(seconds)))
-
-
-def _hold(session: Session, where: ColumnElement[bool], until: ColumnElement[Any]) -> int:
-    unstarted = and_(where, Job.state.in_([JobState.WAITING, JobState.QUEUED]))
-    return change(session, unstarted, state=JobState.WAITING, queued_at=null(), sender=null(), sending_until=until)
-
-
-# --- waiting, queued ─▶ running ---------------------------------------------------------------------------
-
-
-def claim(session: Session, hints: Iterable[Hint], worker: str) -> dict[str, Claimed]:
-    """Give `worker` the next attempt of each hinted job that is due; a missing id was refused.
-
-    Waiting is accepted too: a message can overtake mark_queued. A message from an older sending (or from somebody
-    else, for a job that we have sent), for a job that is not yet due or already taken is refused. One that is past
-    its expiry is cancelled instead; one of a paused queue, or for which a limit leaves no room, is held.
-    A job this worker already holds is answered again as it stands: the commit of its claim went through, but the
-    answer was lost. So a worker must not offer what it knows it holds.
-    """
-    # Of several messages for one job the newest counts.
-    wanted = {hint.job_id: hint for hint in sorted(hints, key=lambda hint: hint.send or 0)}
-    fields = (Job.id, Job.state, Job.sends, Job.attempt, Job.retries, Job.max_retries, Job.owner, Job.ignore_result)
-    place = (Job.queue, Job.limit_key, Job.priority, Job.run_at)
-    # A queued job was due when it was sent; refusing it because a clock went back would spend its only message.
-    due = or_(Job.state == JobState.QUEUED, and_(Job.state == JobState.WAITING, Job.run_at <= now()))
-    mine = and_(Job.state == JobState.RUNNING, Job.worker == worker)
-    rows = session.execute(
-        select(*fields, *place, (Job.expires_at <= now()).label("late"))
-        .where(Job.id.in_(list(wanted)), or_(due, mine))
-        # Two workers with messages for the same jobs lock them in the same order.
-        .order_by(Job.id)
-        .with_for_update()
-    ).all()
-    # MariaDB also finds ids that differ in upper and lower case only.
-    accepted = [row for row in rows if row.id in wanted and (wanted[row.id].send or 0) == row.sends]
-    again = [row for row in accepted if row.state == JobState.RUNNING]
-    late = [row for row in accepted if row.late and row not in again]
-    startable = [row for row in accepted if row not in again and row not in late]
-    expire(session, [row.id for row in late])
-    admitted = limits.admit_to_start(session, sorted(startable, key=_rank)) if startable else limits.Admission()
-    started = set(admitted.ids)
-    fresh = [row for row in startable if row.id in started]
-    if len(fresh) < len(startable):
-        # No rest: the relay sends them again as soon as the queue goes on, or there is room.
-        _hold(session, Job.id.in_([row.id for row in startable if row.id not in started]), null())
-    if fresh:
-        change(
-            session,
-            Job.id.in_([row.id for row in fresh]),
-            state=JobState.RUNNING,
-            attempt=Job.attempt + 1,
-            worker=worker,
-            queued_at=func.coalesce(Job.queued_at, now()),
-            # What a rate counted is what stands in the row.
-            started_at=admitted.at if admitted.at is not None else now(),
-            sender=null(),
-            sending_until=null(),
-            losses=0,
-        )
-    numbers = {row.id: row.attempt for row in again} | {row.id: row.attempt + 1 for row in fresh}
-    return {
-        row.id: Claimed(
-            row.id,
-            numbers[row.id],
-            worker,
-            row.retries,
-            row.max_retries,
-            row.owner,
-            row.ignore_result,
-            limited=row.id in admitted.limited,
-        )
-        for row in again + fresh
-    }
-
-
-def _rank(row: Any) -> Any:
-    """Highest priority first, then oldest: who gets the room that a limit leaves."""
-    return (-row.priority, row.run_at, row.id)
-
-
-def known(session: Session, job_ids: Iterable[str]) -> set[str]:
-    """Which of these ids have a row; a message whose job has none came from somebody else, or its job was pruned."""
-    return set(session.execute(select(Job.id).where(Job.id.in_(list(job_ids)))).scalars())
-
-
-def expire(session: Session, job_ids: Sequence[str]) -> int:
-    """They were not started in time: waiting, queued ─▶ cancelled."""
-    return _expire(session, Job.id.in_(job_ids)) if job_ids else 0
-
-
-def expire_overdue(session: Session, limit: int) -> int:
-    """Expire up to `limit` jobs that no claim looked at in time: paused, limited, or no worker took them."""
-    # A clock that moves while the statement runs could not be looked up in an index.
-    moment = session.execute(select(now())).scalar_one()
-    overdue = and_(Job.expires_at <= moment, Job.sender.is_distinct_from(PARKED))
-    unstarted = select(Job.id).where(Job.state.in_([JobState.WAITING, JobState.QUEUED]), overdue)
-    ids = session.scalars(unstarted.limit(limit)).all()
-    return _expire(session, and_(Job.id.in_(ids), overdue)) if ids else 0
-
-
-def _expire(session: Session, where: ColumnElement[bool]) -> int:
-    live = and_(where, Job.state.in_([JobState.WAITING, JobState.QUEUED]))
-    error = Error("Expired", "It was not started before its expiry time.")
-    return change(session, live, **finish(JobState.CANCELLED), **error_columns(error))
+    return bool(lay_down(session, sent, seconds_from_now(seconds)))
 
 
 # --- running ─▶ somewhere ---------------------------------------------------------------------------------
@@ -199,8 +102,10 @@ def settle(session: Session, outcomes: Sequence[Outcome]) -> set[str]:
     This is the only way out of *running* that a worker has. An id that is missing was cancelled, rescued or
     settled by another: whatever that attempt wrote in this transaction must be rolled back.
     """
-    succeeded = [outcome for outcome in outcomes if isinstance(outcome, Succeeded)]
-    settled = succeed(session, succeeded)
+    successes = [outcome for outcome in outcomes if isinstance(outcome, Succeeded)]
+    succeeded = succeed(session, successes)
+    settled = set(succeeded)
+    ended = []
     for outcome in outcomes:
         match outcome:
             case Succeeded():
@@ -217,17 +122,21 @@ def settle(session: Session, outcomes: Sequence[Outcome]) -> set[str]:
                 mine = give_up(session, outcome)
         if mine:
             settled.add(outcome.claimed.job_id)
+            if isinstance(outcome, Failed | Crashed | Ignored):
+                ended.append(outcome.claimed.job_id)
+    more = {outcome.claimed.job_id: outcome.more_members for outcome in successes if outcome.more_members}
+    follow(session, succeeded, ended, more)
     return settled
 
 
-def succeed(session: Session, outcomes: Sequence[Succeeded]) -> set[str]:
-    """running ─▶ succeeded, each with its result."""
+def succeed(session: Session, outcomes: Sequence[Succeeded]) -> dict[str, str | None]:
+    """running ─▶ succeeded, each with its result; answers their ids, and the join that each counts for."""
     if not outcomes:
-        return set()
-    mine = select(Job.id, Job.attempt).where(
+        return {}
+    mine = select(Job.id, Job.attempt, Job.counts_for).where(
         Job.id.in_([outcome.claimed.job_id for outcome in outcomes]), Job.state == JobState.RUNNING
     )
-    ours = {(row.id, row.attempt) for row in session.execute(mine.with_for_update())}
+    ours = {(row.id, row.attempt): row.counts_for for row in session.execute(mine.with_for_update())}
     winners = [outcome for outcome in outcomes if (outcome.claimed.job_id, outcome.claimed.number) in ours]
     if winners:
         row = _TABLE.c
@@ -239,7 +148,7 @@ def succeed(session: Session, outcomes: Sequence[Succeeded]) -> set[str]:
         session.execute(
             each, [{"job": won.claimed.job_id, "number": won.claimed.number, "value": won.result} for won in winners]
         )
-    return {outcome.claimed.job_id for outcome in winners}
+    return {won.claimed.job_id: ours[won.claimed.job_id, won.claimed.number] for won in winners}
 
 
 def fail(session: Session, outcome: Failed) -> bool:
@@ -254,7 +163,7 @@ def retry_later(session: Session, outcome: RetryLater) -> bool:
     due = outcome.run_at if outcome.run_at is not None else seconds_from_now(outcome.delay_seconds)
     values = {**wait(due), **error_columns(outcome.error), **outcome.changes}
     if outcome.parked:
-        values |= {"sender": PARKED, "sending_until": datetime(9999, 1, 1, tzinfo=UTC)}
+        values |= {"sender": PARKED, "sending_until": FOR_EVER}
     return bool(change(session, held(outcome.claimed), **values))
 
 
@@ -284,32 +193,10 @@ def cancel(session: Session, job_id: str, by: str = "") -> bool:
     """waiting, queued, running ─▶ cancelled. A running attempt is fenced from here on; its worker then stops it."""
     error = Error("Cancelled", f"Cancelled by {by}." if by else "Cancelled.")
     live = and_(Job.id == job_id, Job.state.in_(LIVE_STATES))
-    return bool(change(session, live, **finish(JobState.CANCELLED), **error_columns(error)))
-
-
-def run_again(session: Session, job_id: str) -> bool:
-    """failed, cancelled ─▶ waiting, with all its retries; False also while another live job holds its unique key."""
-    ended = and_(Job.id == job_id, Job.state.in_([JobState.FAILED, JobState.CANCELLED]))
-    row = session.execute(select(Job).where(ended).with_for_update()).scalar()
-    if row is None or _key_is_held(session, row.unique_key):
+    # A step that has not arrived yet stays known as one.
+    still_parked = case((Job.sender == PARKED, PARKED), else_=null())
+    cancelled = finish(JobState.CANCELLED) | {"sender": still_parked}
+    if not change(session, live, **cancelled, **error_columns(error)):
         return False
-    if row.started_at is not None:
-        outcome = "failed" if row.state == JobState.FAILED else "cancelled"
-        remember(session, row, outcome, Error.of_row(row), row.finished_at)
-    return bool(
-        change(
-            session,
-            ended,
-            **wait(now()),
-            **error_columns(None),
-            retries=0,
-            crashes=0,
-            finished_at=null(),
-            expires_at=null(),
-            live_key=Job.unique_key,
-        )
-    )
-
-
-def _key_is_held(session: Session, key: str | None) -> bool:
-    return key is not None and session.execute(select(Job.id).where(Job.live_key == key)).first() is not None
+    follow(session, {}, [job_id])
+    return True

@@ -11,12 +11,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, and_, case, delete, exists, func, insert, or_, select, true
+from sqlalchemy import ColumnElement, Select, and_, case, delete, exists, func, insert, or_, select, true
 from sqlalchemy.orm import Session
 
 from flaskapp.jobs.clock import now, seconds_from_now
-from flaskapp.jobs.models import Job, JobState, Limit, Queue, Start
-from flaskapp.jobs.submitting import PARKED
+from flaskapp.jobs.models import PARKED, Job, JobState, Limit, Queue, Start
 from flaskapp.jobs.unknown import UNKNOWN
 
 #: A message that nobody took for so long does not stand for a job that is about to run: it keeps no place.
@@ -111,16 +110,32 @@ def full(session: Session) -> set[Bound]:
             .group_by(column)
             .subquery()
         )
-        spent = (
-            select(name)
-            .join(Start, and_(Start.kind == kind, Start.name == name))
-            .where(rows.rate_count.is_not(None), Start.at > seconds_from_now(-rows.rate_seconds))
-            .group_by(name, rows.rate_count)
-            .having(func.count() >= rows.rate_count)
-        )
         over = select(name).join(busy, busy.c.name == name).where(busy.c.jobs >= rows.max_running)
-        found |= {Bound(kind, each) for query in (over, spent) for each in session.scalars(query)}
+        found |= {Bound(kind, each) for query in (over, _spent(kind)) for each in session.scalars(query)}
     return found
+
+
+def seconds_to_room(session: Session) -> float | None:
+    """How soon the first of the spent rates, for whose room a job waits, leaves some; None if there is none."""
+    soonest = []
+    for kind, (rows, name, column) in _KINDS.items():
+        somebody_waits = exists().where(column == name, Job.state == JobState.WAITING, Job.run_at <= now())
+        spent = _spent(kind).add_columns(rows.rate_seconds, func.min(Start.at), now().label("moment"))
+        for _, seconds, oldest, moment in session.execute(spent.where(somebody_waits)):
+            soonest.append(seconds - (moment - oldest).total_seconds())
+    return max(0.0, min(soonest)) if soonest else None
+
+
+def _spent(kind: str) -> Select[Any]:
+    """The names of those whose rate lets nobody start now."""
+    rows, name, _ = _KINDS[kind]
+    return (
+        select(name)
+        .join(Start, and_(Start.kind == kind, Start.name == name))
+        .where(rows.rate_count.is_not(None), Start.at > seconds_from_now(-rows.rate_seconds))
+        .group_by(name, rows.rate_count, rows.rate_seconds)
+        .having(func.count() >= rows.rate_count)
+    )
 
 
 def has_room(full: Collection[Bound]) -> ColumnElement[bool]:

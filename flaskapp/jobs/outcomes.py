@@ -37,10 +37,14 @@ class Wish:
     root_id: str | None = None
     parent_id: str | None = None
     group_id: str | None = None
+    #: The join that its success counts down.
+    counts_for: str | None = None
+    #: It stays waiting until another step of its workflow makes it due.
+    parked: bool = False
 
     def columns(self) -> dict[str, Any]:
         """The columns of the job row that are the same words as here."""
-        apart = {"job_id", "run_at", "delay_seconds"}
+        apart = {"job_id", "run_at", "delay_seconds", "parked"}
         return {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in apart}
 
 
@@ -99,6 +103,8 @@ class Succeeded:
     claimed: Claimed
     #: JSON; None keeps no value.
     result: str | None = None
+    #: Jobs that it added to the chord of which it is a member.
+    more_members: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -3,18 +3,22 @@
 Nothing here commits: the caller owns the transaction.
 """
 
-from sqlalchemy import ColumnElement, and_, delete, insert, or_, select
+from sqlalchemy import ColumnElement, and_, delete, exists, func, insert, or_, select
 from sqlalchemy.orm import Session
 
 from flaskapp.jobs.clock import seconds_from_now
-from flaskapp.jobs.models import FINAL_STATES, Attempt, Job, JobState, Progress, Tally
+from flaskapp.jobs.joining import is_needed
+from flaskapp.jobs.models import FINAL_STATES, Attempt, Job, JobState, Join, Progress, Tally
 
 #: How many rows of the tally one compaction folds: a statement takes only so many parameters.
 TALLY_GROUP = 5000
 
 
 def prune(session: Session, succeeded_days: float, failed_days: float, limit: int = 1000) -> int:
-    """Delete up to `limit` final jobs that are older than they need to be kept; answers how many."""
+    """Delete up to `limit` final jobs that are older than they need to be kept; answers how many.
+
+    Members stay while their join may still need them: it is open, or broken and young enough to be run again.
+    """
     old = or_(
         and_(Job.state == JobState.SUCCEEDED, Job.finished_at < seconds_from_now(-86400 * succeeded_days)),
         and_(
@@ -22,7 +26,11 @@ def prune(session: Session, succeeded_days: float, failed_days: float, limit: in
             Job.finished_at < seconds_from_now(-86400 * failed_days),
         ),
     )
-    return _prune(session, old, limit)
+    reopened = and_(Join.broken_by.is_not(None), Join.finished_at >= seconds_from_now(-86400 * failed_days))
+    needed = exists().where(Join.id == Job.counts_for, or_(Join.finished_at.is_(None), reopened))
+    pruned = _prune(session, and_(old, or_(Job.counts_for.is_(None), ~needed)), limit)
+    _prune_joins(session, max(succeeded_days, failed_days), limit)
+    return pruned
 
 
 def prune_queue(session: Session, queue: str, limit: int = 1000) -> int:
@@ -38,6 +46,16 @@ def _prune(session: Session, where: ColumnElement[bool], limit: int) -> int:
         session.execute(delete(Job).where(Job.id.in_(ids)).execution_options(synchronize_session=False))
         session.execute(insert(Tally).values(accepted=0, pruned=len(ids)))
     return len(ids)
+
+
+def _prune_joins(session: Session, days: float, limit: int) -> None:
+    """Delete joins that are over for as long, and old open ones whose jobs somebody else has deleted."""
+    old = func.coalesce(Join.finished_at, Join.created_at) < seconds_from_now(-86400 * days)
+    joins = session.scalars(
+        select(Join).where(old).order_by(Join.number).limit(limit).with_for_update(skip_locked=True)
+    )
+    over = [join.number for join in joins.all() if not is_needed(session, join)]
+    session.execute(delete(Join).where(Join.number.in_(over)).execution_options(synchronize_session=False))
 
 
 def compact_tally(session: Session, limit: int = TALLY_GROUP) -> int:

@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Select, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, Select, case, func, null, or_, select, tuple_
 from sqlalchemy.orm import Session
 
 from flaskapp.jobs.clock import now, seconds_from_now
 from flaskapp.jobs.limits import Rule
-from flaskapp.jobs.models import FINAL_STATES, Attempt, Job, JobState, Progress, Queue, Schedule, Tally, Worker
+from flaskapp.jobs.models import FINAL_STATES, PARKED, Attempt, Job, JobState, Progress, Queue, Schedule, Tally, Worker
+
+#: It waits for other steps of its workflow: nobody is late.
+_parked = func.coalesce(Job.sender, "") == PARKED
 
 
 @dataclass(frozen=True)
@@ -159,7 +162,7 @@ def queue_depths(session: Session, known: Sequence[str] = ()) -> list[QueueDepth
     """Every queue that is known, has live jobs or a setting: how much stands in it, and since when."""
     live = [JobState.WAITING, JobState.QUEUED, JobState.RUNNING]
     counted = session.execute(
-        select(Job.queue, Job.state, func.count(), func.min(Job.run_at))
+        select(Job.queue, Job.state, func.count(), func.min(case((_parked, null()), else_=Job.run_at)))
         .where(Job.state.in_(live))
         .group_by(Job.queue, Job.state)
     ).all()
@@ -169,7 +172,7 @@ def queue_depths(session: Session, known: Sequence[str] = ()) -> list[QueueDepth
     depths = []
     for name in names:
         counts = {row[1]: row[2] for row in counted if row[0] == name}
-        oldest = [row[3] for row in counted if row[0] == name and row[1] != JobState.RUNNING]
+        oldest = [row[3] for row in counted if row[0] == name and row[1] != JobState.RUNNING and row[3] is not None]
         depths.append(
             QueueDepth(
                 name,
@@ -201,7 +204,7 @@ def key_depths(session: Session, keys: Sequence[str]) -> dict[str, KeyDepth]:
 
 def oldest_due(session: Session, owner: str | None = None) -> Job | None:
     """The job that has been due the longest without having been started."""
-    query = select(Job).where(Job.state.in_([JobState.WAITING, JobState.QUEUED]), Job.run_at <= now())
+    query = select(Job).where(Job.state.in_([JobState.WAITING, JobState.QUEUED]), Job.run_at <= now(), ~_parked)
     if owner is not None:
         query = query.where(Job.owner == owner)
     return session.scalars(query.order_by(Job.run_at).limit(1)).first()

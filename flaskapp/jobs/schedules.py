@@ -113,6 +113,8 @@ def run_now(session: Session, schedule: Schedule, by: str | None) -> tuple[str, 
         return job_id, False
     reason = f"asked by {by or 'the command line'}"
     session.execute(insert(Firing).values(schedule=name, outcome="asked", reason=reason, job_id=job_id))
+    # worker/sessions.py nudges the outbox for these after the commit.
+    session.info.setdefault("submitted", []).append(job_id)
     return job_id, True
 
 

@@ -6,6 +6,8 @@ Nothing here commits: the caller owns the transaction, so a job and the row that
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any, cast
 from uuid import UUID
 
@@ -15,11 +17,13 @@ from sqlalchemy.orm import Session
 
 from flaskapp.jobs.changes import change, error_columns, finish
 from flaskapp.jobs.clock import now, seconds_from_now
-from flaskapp.jobs.models import Job, JobState, Tally
+from flaskapp.jobs.models import PARKED, Job, JobState, Tally
 from flaskapp.jobs.outcomes import Error, Wish
 
-#: The sender of a job that waits for a later submit with its own id; no relay takes it.
-PARKED = "parked"
+#: A parked row is reserved for ever, so that no relay takes it.
+FOR_EVER = datetime(9999, 1, 1, tzinfo=UTC)
+#: How often a key is asked for again that was freed just after it was found taken.
+_MOST_TRIES = 20
 # Plain tables for what runs most: the ORM's way of the same statement costs twice as much.
 _TABLE = cast(Table, Job.__table__)
 _TALLY = cast(Table, Tally.__table__)
@@ -39,22 +43,21 @@ def submit(session: Session, wishes: Sequence[Wish]) -> list[str]:
     """Write a waiting row per wish in the caller's transaction and answer their job ids, in order.
 
     A wish whose id is taken, or whose unique key is held by a live job, adds nothing: it answers that job's id.
-    A wish for a parked job (its task was replaced by a chain that now arrives) becomes that job.
+    A wish for a parked job (a step that waited for the one before it, a task replaced by a chain) becomes that job.
     """
-    ids = []
-    fresh: list[dict[str, Any]] = []
-    accepted = 0
-    for wish in wishes:
-        row = _row(wish)
-        ids.append(row["id"])
-        if wish.job_id is None and wish.unique_key is None:
-            fresh.append(row)
-        elif (existing := _insert_unless_taken(session, row)) is not None:
-            ids[-1] = existing
-        else:
-            accepted += 1
-    _insert_all(session, fresh)
-    accepted += len(fresh)
+    rows = [_row(wish) for wish in wishes]
+    ids = [str(row["id"]) for row in rows]
+    named = [n for n, wish in enumerate(wishes) if wish.job_id is not None and wish.unique_key is None]
+    doubtful = [n for n, wish in enumerate(wishes) if wish.unique_key is not None]
+    _insert_all(session, [rows[n] for n in range(len(rows)) if n not in {*named, *doubtful}])
+    # Nearly always all of a canvas call's ids are new.
+    if len(named) < 2 or not _insert_if_new(session, [rows[n] for n in named]):
+        doubtful = named + doubtful
+    accepted = len(rows)
+    for n in doubtful:
+        if (existing := _insert_unless_taken(session, rows[n])) is not None:
+            ids[n] = existing
+            accepted -= 1
     if accepted:
         session.execute(_TALLY.insert(), {"accepted": accepted, "pruned": 0})
     return ids
@@ -68,43 +71,86 @@ def _row(wish: Wish) -> dict[str, Any]:
         row["run_at"] = seconds_from_now(wish.delay_seconds)
     elif wish.run_at is not None:
         row["run_at"] = wish.run_at
+    if wish.parked:
+        row |= {"sender": PARKED, "sending_until": FOR_EVER}
     return row
 
 
 def _insert_all(session: Session, rows: list[dict[str, Any]]) -> None:
     """Rows of one shape go in one statement: a thousand jobs cost a few round trips, not a thousand."""
-    plain = [row for row in rows if "run_at" not in row]
-    if plain:
-        session.execute(_TABLE.insert(), plain)
+    for parked in (False, True):
+        plain = [row for row in rows if "run_at" not in row and ("sender" in row) is parked]
+        if plain:
+            session.execute(_TABLE.insert(), plain)
     for row in rows:
         if "run_at" in row:
             session.execute(_TABLE.insert().values(row))
 
 
-def _insert_unless_taken(session: Session, row: dict[str, Any]) -> str | None:
+def _insert_if_new(session: Session, rows: list[dict[str, Any]]) -> bool:
+    """All of them, or none: then at least one id is taken."""
     try:
         with session.begin_nested():
-            session.execute(_TABLE.insert().values(row))
+            _insert_all(session, rows)
     except IntegrityError:
-        # The id goes before the key; "no key" is NULL, which must not be compared.
-        existing = session.execute(select(Job.id).where(Job.id == row["id"])).scalar()
-        if existing is None and row["live_key"] is not None:
-            existing = session.execute(select(Job.id).where(Job.live_key == row["live_key"])).scalar()
-        if existing is None:
-            raise
-        _unpark(session, row)
-        return existing
+        return False
+    return True
+
+
+def _insert_unless_taken(session: Session, row: dict[str, Any]) -> str | None:
+    for tries_left in reversed(range(_MOST_TRIES)):
+        try:
+            with session.begin_nested():
+                session.execute(_TABLE.insert().values(row))
+            return None
+        except IntegrityError:
+            if (existing := _holder(session, row)) is not None:
+                _arrive(session, row)
+                return existing
+            # Whoever held the key ended in between: it is free again.
+            if not tries_left:
+                raise
     return None
 
 
-def _unpark(session: Session, row: dict[str, Any]) -> None:
-    parked = and_(Job.id == row["id"], Job.state == JobState.WAITING, Job.sender == PARKED)
-    arrived = {name: row[name] for name in ("task", "args", "kwargs", "options", "queue", "retries", "limit_key")}
-    change(session, parked, **arrived, run_at=row.get("run_at", now()), sender=null(), sending_until=null())
+def _holder(session: Session, row: dict[str, Any]) -> str | None:
+    """The id goes before the key; "no key" is NULL, which must not be compared."""
+    existing = session.execute(select(Job.id).where(Job.id == row["id"])).scalar()
+    if existing is None and row["live_key"] is not None:
+        existing = session.execute(select(Job.id).where(Job.live_key == row["live_key"])).scalar()
+    return existing
 
 
-def submit_failed(session: Session, wish: Wish, error: Error) -> None:
-    """Record a job that can no longer run, so that whoever waits for it learns why: a parked or new row ─▶ failed."""
-    (job_id,) = submit(session, [wish])
-    waiting = and_(Job.id == job_id, Job.state == JobState.WAITING)
-    change(session, waiting, **finish(JobState.FAILED), **error_columns(error))
+def _arrive(session: Session, row: dict[str, Any]) -> None:
+    """The step that a parked row stood for. Cancelled meanwhile, it stays so, but knows now what it would have done."""
+    parked = and_(Job.id == row["id"], Job.sender == PARKED)
+    found = session.execute(select(Job.state, Job.attempt).where(parked)).first()
+    if found is None:
+        return
+    if found.attempt:
+        # A replaced task keeps what its caller asked for.
+        values = {name: row[name] for name in ("task", "args", "kwargs", "options", "queue", "retries", "limit_key")}
+    else:
+        values = {name: value for name, value in row.items() if name != "id" and value is not None}
+    values |= {
+        "run_at": row.get("run_at", now()),
+        "sender": row.get("sender"),
+        "sending_until": row.get("sending_until"),
+    }
+    if found.state != JobState.CANCELLED:
+        values |= {"state": JobState.WAITING, "finished_at": null(), **error_columns(None)}
+    change(session, parked, **values)
+
+
+def submit_failed(session: Session, wish: Wish, error: Error) -> bool:
+    """Record a step that can no longer run, so that whoever waits for it learns why: a waiting or new row ─▶ failed.
+
+    It stays parked: should it arrive after all, because the step that failed was run again, it runs. False if it
+    ran or was cancelled before.
+    """
+    state = session.scalar(select(Job.state).where(Job.id == wish.job_id))
+    if state is None:
+        submit(session, [replace(wish, parked=True)])
+    waiting = and_(Job.id == wish.job_id, Job.state == JobState.WAITING)
+    failed = finish(JobState.FAILED) | {"sender": PARKED}
+    return bool(change(session, waiting, **failed, **error_columns(error)))

@@ -17,7 +17,7 @@ from kombu.serialization import loads as loads_message
 from kombu.serialization import prepare_accept_content
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
-from flaskapp.extensions import db
+from flaskapp.extensions import db, is_outage
 from flaskapp.jobs import lifecycle
 from flaskapp.jobs.outcomes import (
     Claimed,
@@ -36,6 +36,8 @@ logger = logging.getLogger(__name__)
 #: Where the parent puts the claim into the request that it hands to the pool.
 CLAIM_KEY = "offload_claim"
 REJECT_REQUEUE_SECONDS = 1.0
+#: A job that meets an outage in so many attempts may be what drives the database away.
+MOST_OUTAGES = 20
 
 _current: ContextVar["RunningAttempt | None"] = ContextVar("attempt", default=None)
 
@@ -68,21 +70,22 @@ class RunningAttempt:
     settled: bool = False
     #: True once the row turned out to be final or another attempt's: nothing that follows may be committed.
     lost: bool = False
-    #: True once it failed without another try: then errbacks and later chain steps learn of it.
-    ended_for_good: bool = False
     #: How it was settled in a transaction that is still open.
     outcome: Outcome | None = None
     #: What is left for the parent to record.
     deferred: Outcome | None = None
     #: Jobs submitted inside, by id: a success with children is never deferred.
     submitted: list[str] = field(default_factory=list)
+    #: Jobs that it added to its chord; written with its success, so that the join is not locked while it runs.
+    more_members: list[str] = field(default_factory=list)
 
     def succeed(self, result: str | None) -> None:
         """Commit the task's writes, its children and its success; raises Reject if the attempt was fenced off."""
         if self.again is not None:
             # retry(throw=False) and a normal return: Celery runs it again, so what it did so far is kept.
             return self._commit_with(self.again)
-        outcome = Succeeded(self.claimed, None if self.claimed.ignore_result else result)
+        value = None if self.claimed.ignore_result else result
+        outcome = Succeeded(self.claimed, value, tuple(self.more_members))
         if self.may_defer and not self.submitted and not db.session().in_transaction():
             self.deferred, self.settled = outcome, True
             return None
@@ -90,10 +93,14 @@ class RunningAttempt:
 
     def fail(self, error: Error) -> None:
         """Roll the task's writes back and record its failure, or the retry that the caller's limit still allows."""
-        outcome = after_failure(self.claimed, error)
-        self._roll_back_and(outcome)
-        # A successor of ours decides what its errbacks and its chain learn.
-        self.ended_for_good = isinstance(outcome, Failed) and not self.lost
+        self._roll_back_and(after_failure(self.claimed, error))
+
+    def fail_with(self, problem: BaseException, error: Error) -> None:
+        """As `fail`; but if its database failed and not the task, it is put back uncounted."""
+        if is_outage(problem) and self.claimed.number - self.claimed.retries <= MOST_OUTAGES:
+            self._roll_back_and(Stopped(self.claimed, f"The database went away while it ran: {problem}"))
+        else:
+            self.fail(error)
 
     def retry(self, error: Error | None) -> None:
         """Roll back and record the retry that send_task noted."""
@@ -113,7 +120,8 @@ class RunningAttempt:
         elif isinstance(trace_exception, Ignore):
             self._roll_back_and(Ignored(self.claimed, str(trace_exception)))
         else:
-            self.fail(_error_of(trace_exception or RuntimeError("The attempt ended without an outcome.")))
+            problem = trace_exception or RuntimeError("The attempt ended without an outcome.")
+            self.fail_with(problem, _error_of(problem))
 
     def _go_on_as_another(self) -> None:
         try:

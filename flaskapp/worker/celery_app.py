@@ -5,8 +5,9 @@
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from celery import Celery, Task
@@ -23,10 +24,13 @@ from flaskapp.config import Settings
 from flaskapp.errors import BadArguments
 from flaskapp.extensions import db
 from flaskapp.jobs import lifecycle
+from flaskapp.jobs.changes import SUBMITTED
+from flaskapp.jobs.joining import NewJoin
 from flaskapp.jobs.models import QUEUES
 from flaskapp.jobs.outcomes import RetryLater, Wish
 from flaskapp.worker import limits, prefetch
 from flaskapp.worker.attempt import RunningAttempt, current_attempt
+from flaskapp.worker.canvas import CanvasCall, canvas_call, current_call, join_of_a_stranger, parked
 from flaskapp.worker.steps import Attach, JobCore, Listen
 
 
@@ -72,13 +76,13 @@ class Offload(Celery):
         with the same key share a limit), `max_attempts`, `owner` (else the running job's, else the signed-in
         account's). Raises BadArguments for what cannot be a job.
         """
-        attempt = current_attempt()
+        attempt, call = current_attempt(), current_call()
         if attempt is not None and task_id == attempt.claimed.job_id:
             # retry() and replace(): the running job sends itself again. Noted now, written when it is settled.
             attempt.again = self._again(attempt, name, args, kwargs, options)
             return (result_cls or self.AsyncResult)(task_id)
         wish = self.wish(name, args, kwargs, options, task_id)
-        job_id = self._submit(wish, attempt)
+        job_id = call.add(wish, options) if call is not None else self._write([wish])[0]
         result = (result_cls or self.AsyncResult)(job_id)
         result.ignored = wish.ignore_result
         if add_to_parent and (parent := self.current_worker_task) is not None:
@@ -90,25 +94,32 @@ class Offload(Celery):
 
         All rows are made before the first is written, so that SQLite's one writer is held for a moment only.
         """
-        wishes = [self.wish(name, args, kwargs, options) for name, args, kwargs, options in requests]
-        job_ids = lifecycle.submit(db.session(), wishes)
-        if (attempt := current_attempt()) is not None:
-            attempt.submitted.extend(job_ids)
-        db.session().info.setdefault("submitted", []).extend(job_ids)
-        return job_ids
+        return self._write([self.wish(name, args, kwargs, options) for name, args, kwargs, options in requests])
 
-    def _submit(self, wish: Wish, attempt: RunningAttempt | None) -> str:
+    def canvas_call(self) -> AbstractContextManager[CanvasCall]:
+        """What is sent inside is written at its end, in one transaction."""
+        return canvas_call(lambda call: self._write(call.in_one_tree(), call.joins))
+
+    def producer_or_acquire(self, producer: Any = None) -> AbstractContextManager[Any]:
+        """Celery takes one for every group; nothing here publishes."""
+        return nullcontext(producer)
+
+    def _write(self, wishes: Sequence[Wish], joins: Sequence[NewJoin] = ()) -> list[str]:
+        if not wishes and not joins:
+            return []
         if not has_app_context():
             with self.flask_app.app_context():
-                (job_id,) = lifecycle.submit(db.session(), [wish])
+                job_ids = self._write(wishes, joins)
+                # The session nudges the outbox, once.
                 db.session.commit()
-            self.relay.nudge()
-            return job_id
-        (job_id,) = lifecycle.submit(db.session(), [wish])
-        if attempt is not None:
-            attempt.submitted.append(job_id)
-        db.session().info.setdefault("submitted", []).append(job_id)
-        return job_id
+                return job_ids
+        session = db.session()
+        job_ids = lifecycle.submit(session, wishes)
+        lifecycle.open_joins(session, joins)
+        if (attempt := current_attempt()) is not None:
+            attempt.submitted.extend(job_ids)
+        session.info.setdefault(SUBMITTED, []).extend(job_ids)
+        return job_ids
 
     def wish(self, name: str, args: Any, kwargs: Any, options: dict[str, Any], task_id: str | None = None) -> Wish:
         """What send_task would write; raises BadArguments for what cannot be a job."""
@@ -145,11 +156,18 @@ class Offload(Celery):
             root_id=root_id,
             parent_id=parent_id,
             group_id=options.get("group_id"),
+            # A chord's member; the group is its header's.
+            counts_for=options.get("group_id") if options.get("chord") else None,
         )
         return limits.checked(wish)
 
     def _again(self, attempt: RunningAttempt, name: str, args: Any, kwargs: Any, options: dict[str, Any]) -> RetryLater:
         wish = self.wish(name, args, kwargs, options, attempt.claimed.job_id)
+        call = current_call()
+        if is_body := call is not None and call.bodies is not None:
+            # Replaced by a chord, of which it is the body now.
+            call.bodies.append(attempt.claimed.job_id)
+            wish = parked(wish, options)
         changes: dict[str, Any] = {
             "task": wish.task,
             "args": wish.args,
@@ -173,7 +191,7 @@ class Offload(Celery):
         for limit in ("time_limit", "soft_time_limit"):
             if options.get(limit) is not None:
                 changes[limit] = options[limit]
-        return RetryLater(attempt.claimed, None, wish.delay_seconds or 0, wish.run_at, changes=changes)
+        return RetryLater(attempt.claimed, None, wish.delay_seconds or 0, wish.run_at, is_body, changes)
 
     def _moment(self, when: Any) -> datetime | None:
         """An eta or expiry as Celery takes it: a datetime, ISO 8601 text, or seconds from now."""
@@ -233,12 +251,19 @@ def make_celery(app: Flask) -> Offload:
         # How long a result may still arrive from a pool child that is gone.
         worker_lost_wait=0.5,
     )
+    celery.on_after_finalize.connect(_take_over_unlocking, weak=False)
     celery.steps["worker"].add(JobCore)
     celery.steps["consumer"].add(Attach)
     celery.steps["consumer"].add(Listen)
     celery.relay = celery.make_relay()
     celery.prober = Prober(settings.database_url, settings.broker_url)
     return celery
+
+
+def _take_over_unlocking(sender: Celery, **_: Any) -> None:
+    """Celery's polling task: we never send it, but others do."""
+    task = sender._tasks["celery.chord_unlock"]
+    task.run = partial(join_of_a_stranger, task)
 
 
 def _defaults_of(task: Any) -> dict[str, Any]:
@@ -269,10 +294,18 @@ def _travelling_options(options: dict[str, Any]) -> str:
         "callbacks": _signatures(options.get("link")),
         "errbacks": _signatures(options.get("link_error")),
         "chain": options.get("chain"),
-        "chord": options.get("chord"),
+        "chord": _short(options.get("chord")),
     }
     kept = {"headers": headers, "embed": embed}
     return str(dumps({part: {k: v for k, v in fields.items() if v is not None} for part, fields in kept.items()}))
+
+
+def _short(chord: Any) -> dict[str, Any] | None:
+    """The join knows its body: a member only has to know that it is one, not to carry a copy of it."""
+    if not chord:
+        return None
+    options = {name: chord["options"][name] for name in ("task_id",) if name in chord["options"]}
+    return {"task": chord["task"], "args": [], "kwargs": {}, "options": options, "subtask_type": None}
 
 
 def _signatures(links: Any) -> list[Any] | None:

@@ -13,7 +13,7 @@ from flaskapp.errors import BadArguments
 from flaskapp.jobs.models import Job
 from flaskapp.jobs.outcomes import Wish, clean_text
 
-_TEXTS = ("task", "queue", "owner", "unique_key", "limit_key", "root_id", "parent_id", "group_id")
+_TEXTS = ("task", "queue", "owner", "unique_key", "limit_key", "root_id", "parent_id", "group_id", "counts_for")
 MOST = 2**31 - 1
 _CENTURY_SECONDS = 100 * 366 * 86400
 

@@ -20,11 +20,12 @@ from sqlalchemy.orm import Session
 
 from flaskapp.extensions import core_session
 from flaskapp.jobs import letters, lifecycle, lost, unknown
+from flaskapp.jobs.changes import SUBMITTED
 from flaskapp.jobs.letters import Letter
 from flaskapp.jobs.outcomes import Claimed, Error, Failed, Hint, Outcome, Stopped, Succeeded
 from flaskapp.worker.errands import Errands
 from flaskapp.worker.memory import Peaks
-from flaskapp.worker.outages import is_outage
+from flaskapp.worker.outages import may_pass
 from flaskapp.worker.pace import Pace
 from flaskapp.worker.prefetch import Prefetch
 from flaskapp.worker.request import JobRequest
@@ -194,6 +195,8 @@ class Recorder:
             self._finishing = True
             self._changed.notify()
         self._thread.join(seconds)
+        # A claim that was under way when we were told to stop: nobody will run it any more.
+        self._put_back_held()
 
     # --- the thread ---
 
@@ -213,7 +216,7 @@ class Recorder:
                     time.sleep(_GATHER_SECONDS)
             except Exception as trouble:
                 # Whatever it is, this thread must live: without it the worker claims and records nothing.
-                if not is_outage(trouble):
+                if not may_pass(trouble):
                     logger.exception("A group cannot be recorded; taking it apart")
                     self._record_apart(offers, outcomes)
                     continue
@@ -238,7 +241,7 @@ class Recorder:
         try:
             self._record(offers, outcomes)
         except Exception as trouble:
-            if is_outage(trouble):
+            if may_pass(trouble):
                 self._keep(offers, outcomes)
                 return
             for request in offers:
@@ -313,6 +316,10 @@ class Recorder:
             if foreign:
                 lifecycle.submit(session, [request.wish for request in foreign])
                 claims |= lifecycle.claim(session, [request.hint for request in foreign], self.worker_id)
+            made_due = session.info.get(SUBMITTED)
+        if made_due:
+            # A chord's body.
+            self._nudge()
         self._forget(outcomes, settled)
         taken = list(first.values())
         for request in taken:
@@ -411,19 +418,23 @@ class Recorder:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and self._busy:
             time.sleep(0.05)
+        if running := self._put_back_held():
+            logger.warning("Put back %d running job(s) after %s s", len(running), seconds)
+            self.take_away([str(request.id) for request in running])
+
+    def _put_back_held(self) -> list[JobRequest]:
+        """First the row, then the process: what it does in between is already fenced off."""
         with self._changed:
             running = [request for request in self._held.values() if request.claimed and not request.finished]
         if not running:
-            return
-        # First the row, then the process: what it does in between is already fenced off.
+            return []
         try:
             with core_session(self._engine) as session, session.begin():
                 lifecycle.settle(session, [Stopped(request.claimed) for request in running if request.claimed])
         except DBAPIError as trouble:
             logger.warning("%d running job(s) are left to be rescued, as a crash: %s", len(running), trouble)
-            return
-        logger.warning("Put back %d running job(s) after %s s", len(running), seconds)
-        self.take_away([str(request.id) for request in running])
+            return []
+        return running
 
     def _kill(self, request: JobRequest) -> None:
         pid = request.worker_pid

@@ -77,6 +77,8 @@ class JobRequest(Request):
             root_id=self.root_id,
             parent_id=self.parent_id,
             limit_key=self.task.limit_key,
+            group_id=headers.get("group"),
+            counts_for=headers.get("group") if (embed or {}).get("chord") else None,
         )
         return limits.checked(wish)
 

@@ -5,9 +5,11 @@ mapped here and nowhere else.
 """
 
 import time
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from celery import states
+from celery.app.task import Context
 from celery.backends.base import BaseBackend
 from celery.exceptions import TaskRevokedError, TimeoutError
 from celery.result import AsyncResult
@@ -17,16 +19,18 @@ from kombu.utils.json import dumps, loads
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from flaskapp.broker import publisher
 from flaskapp.errors import UncommittedJobs
-from flaskapp.extensions import db
 from flaskapp.jobs import lifecycle
-from flaskapp.jobs.models import Job, JobState, Progress
-from flaskapp.jobs.outcomes import Error, Wish
+from flaskapp.jobs.models import FINAL_STATES, Job, JobState, Progress
+from flaskapp.jobs.outcomes import Error
+from flaskapp.worker import canvas
 from flaskapp.worker.attempt import RunningAttempt, current_attempt
 from flaskapp.worker.engines import ProcessEngine
 from flaskapp.worker.progress import write_progress
 from flaskapp.worker.sessions import uncommitted_jobs
 
+_IDS_PER_SELECT = 500
 CELERY_STATES = {
     JobState.WAITING: states.PENDING,
     JobState.QUEUED: states.PENDING,
@@ -43,6 +47,8 @@ class JobBackend(BaseBackend):
     persistent = True
     # Old results are pruned with their jobs; Celery's own clean-up entry is not wanted.
     supports_autoexpire = True
+    # GroupResult.get asks for all of them at once.
+    supports_native_join = True
 
     def __init__(self, app: Any, **options: Any) -> None:
         super().__init__(app, **options)
@@ -72,9 +78,8 @@ class JobBackend(BaseBackend):
             return
         if attempt.settled:
             return
-        attempt.fail(self.error(exc, traceback))
-        if attempt.ended_for_good:
-            super().mark_as_failure(task_id, exc, traceback, request, store_result, call_errbacks, state)
+        # Its chain, its chord and its errbacks are told by the arrow itself: not every failure comes this way.
+        attempt.fail_with(exc, self.error(exc, traceback))
         attempt.commit()
 
     def mark_as_retry(
@@ -93,21 +98,34 @@ class JobBackend(BaseBackend):
     def store_result(
         self, task_id: str, result: Any, state: str, traceback: Any = None, request: Any = None, **options: Any
     ) -> Any:
-        """`update_state` becomes progress; a failed step's successors get failed rows that say why."""
-        attempt = current_attempt()
-        if attempt is not None and attempt.claimed.job_id == task_id:
-            if state not in states.READY_STATES and state != states.STARTED:
-                write_progress(attempt.claimed, state=state, meta=result)
-        elif state in states.EXCEPTION_STATES and isinstance(result, BaseException):
-            name = getattr(request, "task", None) or "unknown"
-            lifecycle.submit_failed(db.session(), Wish(task=name, job_id=task_id), self.error(result, traceback))
+        """`update_state` becomes progress."""
+        if (attempt := _running(task_id)) and state not in states.READY_STATES and state != states.STARTED:
+            write_progress(attempt.claimed, state=state, meta=result)
         return result
+
+    def apply_chord(self, header_result_args: tuple[str, Any], body: Any, **_: Any) -> None:
+        """The join becomes a row, the body parked rows: nothing polls (Celery's own way would)."""
+        group_id, members = header_result_args
+        with self.app.canvas_call() as call:
+            canvas.add_chord(call, group_id, members, body)
 
     def error(self, exc: BaseException, traceback: Any = None) -> Error:
         """An exception as the row keeps it."""
         name = exc.exc_cls_name if isinstance(exc, UnpickleableExceptionWrapper) else type(exc).__name__
         data = dumps(self.prepare_exception(exc, "json"))
         return Error(name, str(exc), str(traceback) if traceback else None, data)
+
+    def add_to_chord(self, chord_id: str, result: Any) -> None:
+        """A member adds another; its chord waits for that one too."""
+        if (attempt := current_attempt()) is not None:
+            attempt.more_members.append(result.id)
+
+    def call_errbacks(self, job: Job) -> None:
+        """Celery's own way to call them, for a job that failed wherever: the new kind here, the old as jobs."""
+        embed, headers = loads(job.options).get("embed", {}), publisher.headers(job)
+        delivery = {"delivery_info": {"routing_key": job.queue}, "hostname": job.worker}
+        request = Context(headers | delivery | embed, args=loads(job.args), kwargs=loads(job.kwargs))
+        self._call_task_errbacks(request, self._exception(job), job.error_traceback)
 
     # --- what AsyncResult asks ---
 
@@ -118,9 +136,50 @@ class JobBackend(BaseBackend):
             children = session.scalars(select(Job.id).where(Job.parent_id == task_id)).all() if job else []
         if job is None:
             return {"status": states.PENDING, "result": None, "task_id": task_id}
+        return self._meta(job, progress, children)
+
+    def get_many(
+        self,
+        task_ids: Iterable[str],
+        timeout: float | None = None,
+        interval: float = 0.5,
+        no_ack: bool = True,
+        on_message: Any = None,
+        on_interval: Any = None,
+        max_iterations: int | None = None,
+        **_: Any,
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        """A group's results as they come, a few statements for all of them; raises TimeoutError."""
+        left = set(task_ids)
+        refuse_uncommitted(left)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        pause, rounds = 0.01, 0
+        while left:
+            for meta in self._ended_among(sorted(left)):
+                left.discard(meta["task_id"])
+                yield meta["task_id"], meta
+            rounds += 1
+            if not left or rounds == max_iterations:
+                return
+            if on_interval:
+                on_interval()
+            if deadline is not None and time.monotonic() + pause > deadline:
+                raise TimeoutError(f"{len(left)} of the group's results have not come in time.")
+            time.sleep(pause)
+            pause = min(pause * 1.5, interval)
+
+    def _ended_among(self, ids: list[str]) -> list[dict[str, Any]]:
+        ended: list[Job] = []
+        with Session(self._engine.get()) as session:
+            for start in range(0, len(ids), _IDS_PER_SELECT):
+                some = Job.id.in_(ids[start : start + _IDS_PER_SELECT])
+                ended += session.scalars(select(Job).where(some, Job.state.in_(sorted(FINAL_STATES))))
+        return [self._meta(job, None, []) for job in ended]
+
+    def _meta(self, job: Job, progress: Progress | None, children: Sequence[str]) -> dict[str, Any]:
         state, result = self._answer(job, progress)
         return {
-            "task_id": task_id,
+            "task_id": job.id,
             "status": state,
             "result": result,
             "traceback": job.error_traceback,
@@ -187,14 +246,20 @@ class JobResult(AsyncResult):
     """AsyncResult on the job table: cancelling goes through SQL, and nobody waits for what is not committed."""
 
     def get(self, *args: Any, **options: Any) -> Any:
-        if has_app_context() and self.id in uncommitted_jobs():
-            raise UncommittedJobs(f"Job {self.id} is not committed yet; commit the session before waiting for it.")
+        refuse_uncommitted({self.id})
         return super().get(*args, **options)
 
     def revoke(self, *args: Any, **options: Any) -> None:
         """Cancel it wherever it is: waiting, queued or running."""
         with Session(self.backend._engine.get()) as session, session.begin():
             lifecycle.cancel(session, self.id, by="revoke()")
+
+
+def refuse_uncommitted(job_ids: set[str]) -> None:
+    """Nobody else sees them yet: who waits for them here would wait for ever."""
+    waiting = job_ids.intersection(uncommitted_jobs()) if has_app_context() else set()
+    if waiting:
+        raise UncommittedJobs(f"Job {min(waiting)} is not committed yet; commit the session before waiting for it.")
 
 
 def _running(task_id: str) -> RunningAttempt | None:

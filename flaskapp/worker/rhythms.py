@@ -203,7 +203,7 @@ def _written(field: Any) -> str:
 
 def _once(when: datetime, zone: tzinfo) -> Once:
     moment = crontabs.only_instant(when, zone) if when.tzinfo is None else when.astimezone(UTC)
-    return Once(moment, f"once, at {moment.astimezone(zone):%Y-%m-%d %H:%M:%S %Z}")
+    return Once(moment, f"once, at {said(moment, zone)}")
 
 
 def _span(seconds: float) -> timedelta:
@@ -218,3 +218,9 @@ def _every(value: schedule, zone: tzinfo) -> Every:
     if not isinstance(every, timedelta) or not timedelta(milliseconds=10) <= every <= _CENTURY:
         raise BadSchedule(f"schedule must be a span between 0.01 seconds and a hundred years, not {every!r:.80}.")
     return Every(every, zone, value.relative)
+
+
+def said(moment: datetime, zone: tzinfo) -> str:
+    """A time as the schedule's people read it."""
+    local = moment.astimezone(zone)
+    return f"{local:%Y-%m-%d %H:%M:%S %Z}" if local.second else f"{local:%Y-%m-%d %H:%M %Z}"

@@ -16,9 +16,10 @@ from sqlalchemy.orm import Session
 from flaskapp.errors import BadArguments, BadSchedule
 from flaskapp.jobs.clock import now
 from flaskapp.jobs.models import Firing, Schedule
+from flaskapp.jobs.outcomes import clean_text
 from flaskapp.jobs.schedules import Order
 from flaskapp.worker.entries import Entry, check_name, read_entry
-from flaskapp.worker.firing import Fire, said, was_looked_at
+from flaskapp.worker.firing import Fire
 from flaskapp.worker.rhythms import Once
 
 logger = logging.getLogger(__name__)
@@ -30,14 +31,18 @@ _SEARCH_EVERY = 60.0
 
 
 class Schedules:
-    def __init__(self, app: Any) -> None:
+    def __init__(self, app: Any, is_beat: bool = False) -> None:
         self._app = app
+        #: A worker that stands in may be of another code: what it does not know is not gone.
+        self._is_beat = is_beat
         #: name → (the entry as it was written, as it was read)
         self._read: dict[str, tuple[Any, Entry | BadSchedule]] = {}
         #: name → what it submits
         self._orders: dict[str, Order] = {}
         #: Entries that this process still has to compare with their rows.
         self._fresh: set[str] = set()
+        #: What is wrong with an entry was logged.
+        self._said: dict[Any, str] = {}
         #: name → (the row's last due time, the one after it): a crontab is not asked each second.
         self._next: dict[str, tuple[datetime, datetime | None]] = {}
         self._signed_at = self._searched_at = float("-inf")
@@ -118,23 +123,17 @@ class Schedules:
         self._fresh.discard(entry.name)
 
     def _store(self, session: Session, entry: Entry, row: Schedule, moment: datetime) -> bool:
-        """Write what the row does not know yet; True if it begins anew, and nothing is due in this turn."""
+        """Write what the row does not know yet; True if its rhythm is new, so that it begins now."""
         self._fresh.discard(entry.name)
         values = self._columns(entry)
         changed = {column: value for column, value in values.items() if getattr(row, column) != value}
-        if not changed:
-            return False
         begins = "rhythm" in changed or "timezone" in changed
         if begins:
             changed |= _from(entry, moment)
             _say_if_past(session, entry, changed["anchor_at"])
-        elif (row.gone_at or row.problem) and not was_looked_at(row, moment) and row.paused_at is None:
-            begins = True
-            since = said(row.looked_at or row.last_due_at, entry.zone)
-            reason = "was not in the code of any beat" if row.gone_at else "could not be used"
-            self._fire(entry, row, moment).pass_over(session, f"its entry {reason} after {since}")
-        session.execute(update(Schedule).where(Schedule.name == entry.name).values(changed))
-        session.commit()
+        if changed:
+            session.execute(update(Schedule).where(Schedule.name == entry.name).values(changed))
+            session.commit()
         return begins
 
     def _columns(self, entry: Entry) -> dict[str, Any]:
@@ -151,22 +150,27 @@ class Schedules:
 
     def _report(self, session: Session, name: Any, written: Any, row: Schedule | None, problem: Exception) -> None:
         """Say once in the log, and on the page as long as it lasts, what is wrong with an entry."""
-        sentence = str(problem) if isinstance(problem, BadSchedule | BadArguments) else f"{problem!r:.400}"
+        is_said = isinstance(problem, BadSchedule | BadArguments)
+        sentence = clean_text(str(problem) if is_said else f"{problem!r:.400}")
         sentence = (sentence if sentence.startswith("Schedule ") else f"Schedule {name!r}: {sentence}")[:500]
-        if row is not None and row.problem == sentence:
-            return
-        logger.error("schedule=%s %s", name, sentence, exc_info=problem)
-        try:
-            check_name(name)
-        except BadSchedule:
-            return
-        task = written.get("task") if isinstance(written, dict) else None
+        if self._said.get(name) != sentence:
+            self._said[name] = sentence
+            logger.error("%s", sentence, exc_info=None if is_said else problem)
+        if _is_name(name) and (row is None or row.problem != sentence):
+            task = written.get("task") if isinstance(written, dict) else None
+            self._write_problem(session, name, clean_text(str(task or ""))[:255], sentence, is_new=row is None)
+
+    def _write_problem(self, session: Session, name: str, task: str, sentence: str, is_new: bool) -> None:
         values: dict[str, Any] = {"problem": sentence, "gone_at": None}
-        if row is None:
-            session.execute(insert(Schedule).values(name=name, task=str(task or "")[:255], rhythm="", **values))
-        else:
-            session.execute(update(Schedule).where(Schedule.name == name).values(values))
-        session.commit()
+        try:
+            if is_new:
+                session.execute(insert(Schedule).values(name=name, task=task, rhythm="", **values))
+            else:
+                session.execute(update(Schedule).where(Schedule.name == name).values(values))
+            session.commit()
+        except IntegrityError:
+            # Another beat saw it at the same moment.
+            session.rollback()
 
     # --- signs that others read ---------------------------------------------------------------------------
 
@@ -180,7 +184,7 @@ class Schedules:
         self._signed_at = time.monotonic()
 
     def _search(self, session: Session, strangers: list[str]) -> None:
-        if time.monotonic() - self._searched_at < _SEARCH_EVERY:
+        if not self._is_beat or time.monotonic() - self._searched_at < _SEARCH_EVERY:
             return
         self._searched_at = time.monotonic()
         if strangers:
@@ -188,6 +192,13 @@ class Schedules:
             session.execute(gone.values(gone_at=now()).execution_options(synchronize_session=False))
             session.commit()
             logger.warning("No entry any more for %s: they do not run. /schedules removes them.", ", ".join(strangers))
+
+
+def _is_name(name: object) -> bool:
+    try:
+        return bool(check_name(name))
+    except BadSchedule:
+        return False
 
 
 def _from(entry: Entry, moment: datetime) -> dict[str, Any]:

@@ -12,9 +12,9 @@ from flaskapp.broker.outbox import Relay
 from flaskapp.errors import LeaseLost, UncommittedJobs
 from flaskapp.extensions import db
 from flaskapp.jobs import lifecycle
+from flaskapp.jobs.changes import SUBMITTED
 from flaskapp.worker.attempt import current_attempt
 
-_SUBMITTED = "submitted"
 _WAKE = "wake the relay"
 
 
@@ -43,7 +43,7 @@ def _nudge(session: Session) -> None:
     # A savepoint's release also comes here; only the outermost commit makes rows visible.
     if session.in_nested_transaction():
         return
-    submitted, wake = session.info.pop(_SUBMITTED, None), session.info.pop(_WAKE, None)
+    submitted, wake = session.info.pop(SUBMITTED, None), session.info.pop(_WAKE, None)
     if submitted or wake:
         relay().nudge()
 
@@ -55,7 +55,7 @@ def wake_relay(session: Session) -> None:
 
 def _forget(session: Session, previous: object) -> None:
     if not session.in_nested_transaction():
-        session.info.pop(_SUBMITTED, None)
+        session.info.pop(SUBMITTED, None)
         session.info.pop(_WAKE, None)
 
 
@@ -77,4 +77,4 @@ def _refuse_uncommitted(response: Response) -> Response:
 
 def uncommitted_jobs() -> list[str]:
     """The jobs submitted in this context's session and not yet committed."""
-    return list(db.session().info.get(_SUBMITTED, ())) if db.session.registry.has() else []
+    return list(db.session().info.get(SUBMITTED, ())) if db.session.registry.has() else []

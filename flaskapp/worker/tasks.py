@@ -1,11 +1,15 @@
 """The job core's own tasks."""
 
+from typing import Any
+
 from celery import shared_task
 from flask import current_app
 
 from flaskapp.config import Settings
 from flaskapp.extensions import db
-from flaskapp.jobs import letters, lifecycle, schedules
+from flaskapp.jobs import letters, lifecycle, queries, schedules
+from flaskapp.jobs.models import JobState
+from flaskapp.jobs.workflow import ERRBACKS_TASK
 
 _GROUP = 1000
 
@@ -26,3 +30,12 @@ def prune() -> int:
         db.session.commit()
     db.session.commit()
     return total
+
+
+@shared_task(name=ERRBACKS_TASK, bind=True, internal=True)
+def call_errbacks(self: Any, job_id: str) -> None:
+    """A job failed, wherever that was: call what was linked to its failure."""
+    job = queries.job_by_id(db.session(), job_id)
+    # Run again meanwhile: if it fails again, another one calls them.
+    if job is not None and job.state == JobState.FAILED:
+        self.app.backend.call_errbacks(job)

@@ -7,7 +7,7 @@ from sqlalchemy.dialects import mysql
 from flaskapp.jobs.clock import UtcDateTime
 
 revision = "0006"
-down_revision = "0004"
+down_revision = "0005"
 
 
 def LongText() -> sa.types.TypeEngine[str]:

@@ -19,7 +19,7 @@ from flaskapp.broker.folder.queues import names_in
 from flaskapp.diagnostics.models import Effect
 from flaskapp.drill import commands, scratch
 from flaskapp.drill.run import Drill
-from flaskapp.jobs.models import Job, JobState, Worker
+from flaskapp.jobs.models import Job, JobState, Probe, Worker
 from tests.acceptance.conftest import Stack
 from tests.helpers import ROOT, wait_until
 from tests.services import RabbitMQ
@@ -62,8 +62,12 @@ def begun(stack: Stack, *words: str) -> Iterator[subprocess.Popen[str]]:
         wait_until(lambda: any(job.state == JobState.RUNNING for job in of_drills(stack)), 40, "the drill runs a job")
         yield drill
     finally:
+        listed = set(workers(stack).values())
         drill.kill()
         drill.communicate()
+        # Only of a broken drill is one left.
+        for pid in listed & {session for _, _, session in running_processes()}:
+            os.killpg(pid, signal.SIGKILL)
 
 
 def of_drills(stack: Stack) -> list[Job]:
@@ -78,8 +82,14 @@ def workers(stack: Stack) -> dict[str, int]:
 def left_over(stack: Stack, request: pytest.FixtureRequest) -> dict[str, list[str]]:
     """Whatever of a drill is still there, in the tables and at the broker."""
     with stack.bench.session() as session:
+        probes = [queue for queue in session.scalars(select(Probe.queue)) if queue.startswith("verify-")]
         keys = [key for key in session.scalars(select(Effect.key)) if key.startswith("verify-")]
-    rest = {"jobs": [job.id for job in of_drills(stack)], "effects": keys, "workers": sorted(workers(stack))}
+    rest = {
+        "jobs": [job.id for job in of_drills(stack)],
+        "effects": keys,
+        "probes": probes,
+        "workers": sorted(workers(stack)),
+    }
     return {what: those for what, those in {**rest, "broker": at_broker(stack, request)}.items() if those}
 
 
@@ -177,10 +187,10 @@ def test_a_drill_that_is_killed_takes_its_worker_with_it_and_the_next_clears_up(
         pids = wait_until(lambda: list(workers(stack).values()), 20, "its worker is listed")
         drill.kill()
         drill.communicate(timeout=20)
+        wait_until(
+            lambda: not [pid for pid, _, session in running_processes() if session in pids], 20, "its worker is gone"
+        )
 
-    wait_until(
-        lambda: not [pid for pid, _, session in running_processes() if session in pids], 20, "its worker is gone"
-    )
     monkeypatch.setattr(scratch, "ABANDONED", timedelta(seconds=-60))
     with stack.bench.session() as session:
         scratch.remove_abandoned(session, stack.environment["BROKER_URL"])

@@ -280,6 +280,20 @@ def test_the_start_that_counts_is_the_one_in_the_row(session: Session, limited: 
     assert session.scalars(select(Start.at)).one() == row_of(session, job_id)["started_at"]
 
 
+def test_it_is_known_when_a_rate_leaves_room_for_somebody_who_waits(session: Session, limited: dict[str, str]) -> None:
+    rated(session, limited)
+    ended(session, claimed(session, [queued(session, **limited) for _ in range(2)]))
+    assert limits.seconds_to_room(session) is None
+
+    waiting(session, **limited)
+
+    assert 50 < (limits.seconds_to_room(session) or 0) <= 60
+    let_pass(session, 59)
+    assert 0 <= (limits.seconds_to_room(session) or 99) < 1.1
+    let_pass(session, 1)
+    assert limits.seconds_to_room(session) is None
+
+
 def test_starts_that_count_no_more_are_forgotten(session: Session, limited: dict[str, str]) -> None:
     rated(session, limited)
     for _ in range(4):

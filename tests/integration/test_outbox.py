@@ -14,6 +14,7 @@ from flaskapp.broker.outbox import Relay, send_due
 from flaskapp.broker.publisher import SEND_HEADER, Publisher
 from flaskapp.errors import NotConfirmed
 from flaskapp.jobs import control, lifecycle
+from flaskapp.jobs.limits import Rule
 from flaskapp.jobs.models import Job, JobState, Queue
 from flaskapp.jobs.outcomes import Hint
 from tests.gate import gate
@@ -285,3 +286,14 @@ def test_a_relay_that_refuses_one_batch_goes_on(
         wait_until(lambda: states(engine) == {Q}, 15, "the job is queued")
     finally:
         relay.stop()
+
+
+def test_a_relay_that_polls_looks_again_when_a_rate_leaves_room(engine: Engine, folder_url: str) -> None:
+    with Session(engine) as session, session.begin():
+        control.set_limit(session, "customer", Rule(rate_count=1, rate_seconds=5))
+        assert lifecycle.claim(session, [Hint(waiting(session, limit_key="customer"))], WORKER)
+        waiting(session, limit_key="customer")
+    polling, nudged = (Relay(engine.url, folder_url, poll_seconds) for poll_seconds in (60, None))
+
+    assert 2 < (polling._until_next_look(engine) or 0) < 5.1
+    assert nudged._until_next_look(engine) is None

@@ -10,6 +10,7 @@ from sqlalchemy.exc import DataError, OperationalError
 from sqlalchemy.orm import Session
 
 from flaskapp.jobs import control, lifecycle, lost
+from flaskapp.jobs.joining import NewJoin
 from flaskapp.jobs.letters import Letter
 from flaskapp.jobs.limits import Rule
 from flaskapp.jobs.models import DeadLetter, JobState, Probe
@@ -74,7 +75,7 @@ def recorder(engine: Engine, pool: Pool, monkeypatch: pytest.MonkeyPatch) -> Ite
     recorder = Recorder(engine, WORKER, 2, pool.nudged)
     recorder.attach(pool)
     yield recorder
-    if not recorder._thread.is_alive():
+    if recorder._thread.ident is None:
         recorder.start()
     recorder.finish()
     assert not recorder._thread.is_alive()
@@ -103,6 +104,28 @@ def test_of_two_messages_the_older_does_not_spend_the_newer(recorder: Recorder, 
 
     answered(older, newer)
     wait_until(lambda: pool.taken == [newer], 5, "the newer message runs")
+
+
+def test_a_body_made_due_by_a_member_that_the_parent_records_leaves_at_once(
+    recorder: Recorder, session: Session, pool: Pool
+) -> None:
+    """A success alone makes nothing due; this one does."""
+    nudges: list[int] = []
+    recorder._nudge = lambda: nudges.append(1)  # type: ignore[method-assign]
+    member, other = queued(session, counts_for="join"), queued(session)
+    body = waiting(session, parked=True)
+    lifecycle.open_joins(session, [NewJoin("join", [member], [body])])
+    session.commit()
+    started(recorder)
+    for job_id, expected in ((other, []), (member, [1])):
+        message = Message(job_id, 1)
+        recorder.offer(message)
+        wait_until(lambda message=message: message in pool.taken, 10, "it runs")
+        assert message.claimed is not None
+        recorder.ended(message, Succeeded(message.claimed, "1"), 0.1)  # type: ignore[arg-type]
+        wait_until(lambda: not recorder.holds(), 10, "its success is recorded")
+        assert nudges == expected
+    assert row_of(session, body)["sender"] is None
 
 
 def test_a_message_that_overtakes_the_end_of_the_attempt_before_it_is_kept(
@@ -386,3 +409,35 @@ def test_a_probe_is_acknowledged_once_it_is_noted(recorder: Recorder, session: S
     started(recorder)
     wait_until(lambda: answered, 5, "the probe is acknowledged")
     assert session.scalars(select(Probe.seen_at)).one() is not None
+
+
+class EndedLoop:
+    """An event loop that runs nothing any more."""
+
+    def call_soon(self, function: Any, *args: Any) -> None:
+        """Never."""
+
+
+def test_a_claim_in_flight_while_the_worker_stops_is_put_back_uncounted(
+    recorder: Recorder, session: Session, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = queued(session)
+    session.commit()
+    claim = lifecycle.claim
+
+    def stop_meanwhile(*args: Any) -> dict[str, Claimed]:
+        if not recorder._stopping:
+            pool.hub = EndedLoop()
+            recorder.begin_stop(0)
+            assert recorder._stop_thread is not None
+            recorder._stop_thread.join()
+        return claim(*args)
+
+    monkeypatch.setattr(lifecycle, "claim", stop_meanwhile)
+    started(recorder).offer(Message(job_id, 1))
+    wait_until(lambda: recorder.holds(), 5, "it is claimed after all")
+
+    recorder.finish()
+
+    row = row_of(session, job_id)
+    assert (row["state"], row["attempt"], row["crashes"]) == (JobState.WAITING, 1, 0)

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from celery.beat import BeatLazyFunc
 from celery.schedules import crontab
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
@@ -27,7 +28,7 @@ class Beat:
     def __init__(self, bench: Bench, entries: dict[str, Any]) -> None:
         self.bench = bench
         self.entries = entries
-        self.schedules = Schedules(bench.celery)
+        self.schedules = Schedules(bench.celery, is_beat=True)
 
     def turn(self) -> list[str]:
         with Session(self.bench.engine) as session:
@@ -45,7 +46,7 @@ class Beat:
             session.execute(update(Schedule).values(values))
 
     def restart(self) -> None:
-        self.schedules = Schedules(self.bench.celery)
+        self.schedules = Schedules(self.bench.celery, is_beat=True)
 
     def row(self, name: str = "one") -> Schedule:
         with Session(self.bench.engine) as session:
@@ -122,6 +123,19 @@ def test_of_two_beats_that_see_the_same_time_one_submits(beat: Beat, monkeypatch
     assert len(jobs) == len(beat.bench.jobs()) == 1
 
 
+def test_a_beat_with_an_older_view_sets_no_last_due_time_back(beat: Beat, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen(beat, 11)
+    later, swap = beat.bench.clock(), firing.Fire._swap
+
+    def be_late(self: Any, *args: Any) -> bool:
+        beat.set(last_due_at=later)
+        return swap(self, *args)
+
+    monkeypatch.setattr(firing.Fire, "_swap", be_late)
+
+    assert (beat.turn(), beat.row().last_due_at) == ([], later)
+
+
 def test_the_database_itself_refuses_a_second_firing_of_a_due_time(beat: Beat) -> None:
     seen(beat, 11).turn()
     (fired,) = beat.history()
@@ -133,7 +147,8 @@ def test_a_last_due_time_set_back_by_hand_doubles_nothing(beat: Beat) -> None:
     seen(beat, 11).turn()
     beat.set(last_due_at=beat.row().anchor_at)
     assert beat.turn() == []
-    assert len(beat.bench.jobs()) == 1
+    # It goes on from there, instead of being refused by the database each second.
+    assert [job.run_at for job in beat.bench.jobs()] == [beat.row().last_due_at]
 
 
 def test_a_turn_that_dies_before_its_commit_leaves_nothing_and_the_next_makes_up_for_it(
@@ -399,14 +414,25 @@ def test_a_wrong_entry_stops_no_other_and_says_why(beat: Beat, wrong: Any) -> No
     assert (beat.row().problem, beat.row("wrong").next_time) == (None, None)
 
 
-def test_a_corrected_entry_begins_now(beat: Beat) -> None:
+def test_what_is_wrong_is_logged_once_by_each_beat(beat: Beat, caplog: pytest.LogCaptureFixture) -> None:
+    beat.entries |= {"wrong": {"task": "diagnostics.echo", "schedule": 0}, 7: ECHO}
+    for _ in range(3):
+        beat.turn()
+    beat.restart()
+    beat.turn()
+    said = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert [sentence.startswith("Schedule 'wrong': schedule must be") for sentence in said] == [True, False] * 2
+
+
+def test_times_while_an_entry_was_wrong_are_missed(beat: Beat) -> None:
     seen(beat, 57)
     beat.entries["one"] = ECHO | {"missed": "never"}
     beat.turn()
     assert beat.row().problem is not None
     beat.entries["one"] = ECHO
-    assert (beat.turn(), beat.row().problem, beat.outcomes()) == ([], None, [("skipped", 5)])
-    assert str(beat.history()[0].reason).startswith("its entry could not be used after ")
+    assert (len(beat.turn()), beat.row().problem) == (1, None)
+    assert beat.outcomes() == [("missed", 4), ("fired", 1)]
+    assert str(beat.history()[0].reason).startswith("its entry could not be used between ")
 
 
 def test_a_schedule_whose_entry_is_gone_is_named_and_can_be_removed(beat: Beat) -> None:
@@ -423,10 +449,20 @@ def test_a_schedule_whose_entry_is_gone_is_named_and_can_be_removed(beat: Beat) 
     assert beat.history() == []
 
 
-def test_an_entry_that_comes_back_begins_now(beat: Beat) -> None:
+def test_a_worker_that_stands_in_takes_no_schedule_for_gone(beat: Beat) -> None:
     seen(beat, 57, missed="all")
+    beat.entries.clear()
+    with Session(beat.bench.engine) as session:
+        Schedules(beat.bench.celery).fire_due(session)
+    beat.entries["one"] = ECHO | {"missed": "all"}
+    assert (len(beat.turn()), beat.outcomes()) == (5, [("fired", 1)] * 5)
+
+
+def test_times_while_an_entry_was_gone_are_missed(beat: Beat) -> None:
+    seen(beat, 57)
     beat.set(gone_at=seconds_from_now(-50))
-    assert (beat.turn(), beat.row().gone_at, beat.outcomes()) == ([], None, [("skipped", 5)])
+    assert (len(beat.turn()), beat.row().gone_at, beat.outcomes()) == (1, None, [("missed", 4), ("fired", 1)])
+    assert str(beat.history()[0].reason).startswith("no beat had its entry between ")
 
 
 def test_a_beat_without_the_entry_takes_no_time_from_one_that_has_it(beat: Beat) -> None:
@@ -443,6 +479,23 @@ def test_a_removed_schedule_that_is_still_in_the_code_begins_again(beat: Beat) -
         session.execute(delete(Schedule))
     assert beat.turn() == []
     assert beat.row().wish is not None
+
+
+def test_a_lazy_argument_that_fails_for_a_moment_costs_no_due_time(beat: Beat) -> None:
+    answers: list[Any] = [KeyError("not yet"), "first sight"]
+
+    def answer() -> str:
+        if isinstance(given := answers.pop(), Exception):
+            raise given
+        return str(given)
+
+    seen(beat, 11, args=(BeatLazyFunc(answer),))
+    assert (beat.turn(), beat.row().problem) == ([], "Schedule 'one': KeyError('not yet')")
+    answers.append("now")
+
+    (job_id,) = beat.turn()
+
+    assert (beat.bench.job(job_id).args, beat.row().problem) == ('["now"]', None)
 
 
 # --- options ----------------------------------------------------------------------------------------------

@@ -98,6 +98,13 @@ def test_run_now_answers_the_job_and_moves_no_due_time(site: Site, rhythm: str) 
     assert actions(site) == ["schedule.run"]
 
 
+def test_what_is_run_now_leaves_with_the_commit(site: Site, rhythm: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    nudges: list[int] = []
+    monkeypatch.setattr(site.app.extensions["celery"].relay, "nudge", lambda: nudges.append(1))
+    site.script("olga", "operator").post(f"/schedules/{rhythm}/run")
+    assert nudges == [1]
+
+
 def test_run_now_twice_with_one_key_makes_one_job(site: Site, rhythm: str) -> None:
     script = site.script("olga", "operator")
     ids = {script.post(f"/schedules/{rhythm}/run", headers={"Idempotency-Key": "k"}).json["id"] for _ in range(2)}

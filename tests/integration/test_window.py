@@ -98,7 +98,10 @@ def test_a_paused_line_is_none(session: Session) -> None:
     assert window.lines(session) == []
 
 
-def test_a_relay_believes_its_count_for_a_moment_and_counts_what_it_took(session: Session) -> None:
+def test_a_relay_believes_its_count_for_a_moment_and_counts_what_it_took(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(window.time, "monotonic", lambda: 1000.0)
     mine = window.Window()
     many(session, 300)
     assert len(send_all(session, mine)) == window.LEAST

@@ -1,0 +1,338 @@
+"""A step that fails, however it ends, fails what follows it; run again, it lets the rest go on."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from celery import chain, chord, group
+from celery.exceptions import ChordError, TaskRevokedError
+from sqlalchemy import select, update
+
+from flaskapp.diagnostics.models import Effect
+from flaskapp.diagnostics.tasks import echo
+from flaskapp.jobs import lifecycle
+from flaskapp.jobs.clock import seconds_from_now
+from flaskapp.jobs.models import Job, JobState, Join
+from flaskapp.jobs.outcomes import Claimed, Crashed, Error, Failed, Hint, Ignored, Succeeded
+from tests.helpers import Bench
+from tests.tasks_for_tests import add, fail_first_body, fate, note_error
+
+W, R, S, F, C = JobState.WAITING, JobState.RUNNING, JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED
+GONE = Error("WorkerLost", "The process 1 that ran it was ended by SIGKILL.")
+
+
+def the_join(bench: Bench, n: int = 0) -> Join:
+    with bench.session() as session:
+        return list(session.scalars(select(Join).order_by(Join.number)))[n]
+
+
+def run_again(bench: Bench, job_id: str) -> bool:
+    with bench.session() as session, session.begin():
+        return lifecycle.run_again(session, job_id)
+
+
+def cancel(bench: Bench, job_id: str) -> bool:
+    with bench.session() as session, session.begin():
+        return lifecycle.cancel(session, job_id, by="a person")
+
+
+def claim(session: Any, job_id: str) -> Claimed:
+    sends = session.scalars(select(Job.sends).where(Job.id == job_id)).one()
+    return lifecycle.claim(session, [Hint(job_id, sends)], "a worker")[job_id]
+
+
+# --- every way to end -------------------------------------------------------------------------------------
+
+
+def by_failing(session: Any, job_id: str) -> None:
+    lifecycle.settle(session, [Failed(claim(session, job_id), Error("TimeLimitExceeded", "too long"))])
+
+
+def by_ignoring(session: Any, job_id: str) -> None:
+    lifecycle.settle(session, [Ignored(claim(session, job_id), "nothing to do")])
+
+
+def by_crashing(session: Any, job_id: str) -> None:
+    session.execute(update(Job).where(Job.id == job_id).values(crashes=2))
+    lifecycle.settle(session, [Crashed(claim(session, job_id), GONE)])
+
+
+def by_losing_its_worker(session: Any, job_id: str) -> None:
+    session.execute(update(Job).where(Job.id == job_id).values(crashes=2))
+    claim(session, job_id)
+    assert lifecycle.rescue(session, ["a worker"]) == [job_id]
+
+
+def by_cancel_while_it_waits(session: Any, job_id: str) -> None:
+    assert lifecycle.cancel(session, job_id, by="a person")
+
+
+def by_cancel_while_it_runs(session: Any, job_id: str) -> None:
+    claim(session, job_id)
+    assert lifecycle.cancel(session, job_id, by="a person")
+
+
+def by_expiring(session: Any, job_id: str) -> None:
+    session.execute(update(Job).where(Job.id == job_id).values(expires_at=seconds_from_now(-1)))
+    assert lifecycle.claim(session, [Hint(job_id)], "a worker") == {}
+
+
+ENDS: list[Callable[..., None]] = [
+    by_failing,
+    by_ignoring,
+    by_crashing,
+    by_losing_its_worker,
+    by_cancel_while_it_waits,
+    by_cancel_while_it_runs,
+    by_expiring,
+]
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_however_a_step_ends_what_follows_it_fails_in_the_same_transaction(bench: Bench, end: Any) -> None:
+    result = chord([chain(add.si(1), add.s(1)), add.si(2)])(chain(add.s(), add.s(1)))
+    first = next(job.id for job in bench.jobs() if job.counts_for is None and not job.is_parked)
+
+    with bench.session() as session, session.begin():
+        end(session, first)
+
+    rows = {job.id: job for job in bench.jobs()}
+    assert rows[result.id].state == F
+    assert first in (rows[result.id].error_message or "")
+    assert sorted(job.state for job in rows.values() if job.id != first) == [F, F, F, W]
+    with pytest.raises((ChordError, TaskRevokedError)):
+        bench.result(result.id).get(timeout=1)
+    assert bench.account().drift == 0
+
+
+@pytest.mark.parametrize("end", [by_crashing, by_failing, by_losing_its_worker])
+def test_errbacks_are_called_also_when_no_trace_saw_the_failure(bench: Bench, end: Any) -> None:
+    job_id = fate.apply_async(("ok",), link_error=note_error.s()).id
+    with bench.session() as session, session.begin():
+        end(session, job_id)
+    bench.run()
+
+    with bench.session() as session:
+        assert list(session.scalars(select(Effect.job_id))) == [job_id]
+
+
+def test_a_cancelled_member_is_named_as_cancelled(bench: Bench) -> None:
+    result = chord([add.si(1), add.si(2)])(add.s())
+    cancel(bench, result.parent.results[0].id)
+
+    body = bench.job(result.id)
+    assert (body.state, body.error_type) == (F, "ChordError")
+    assert "did not succeed: Cancelled." in (body.error_message or "")
+
+
+def test_what_a_step_said_in_its_error_stands_in_its_own_row_only(bench: Bench) -> None:
+    """It may hold what its task calls secret; there it is masked."""
+    result = chain(fate.si("fail", "the password is 123"), add.s(1))()
+    bench.run()
+
+    with pytest.raises(ValueError, match="123"):
+        bench.result(result.id).get(timeout=1)
+    assert "123" not in (bench.job(result.id).error_message or "")
+
+
+def test_a_member_settled_twice_counts_once(bench: Bench) -> None:
+    result = chord([add.si(1), add.si(2), add.si(3)])(echo.s())
+    ids = [member.id for member in result.parent]
+    with bench.session() as session, session.begin():
+        claimed = claim(session, ids[0])
+    outcome = Succeeded(claimed, "1")
+    for settled in ({ids[0]}, set()):
+        with bench.session() as session, session.begin():
+            assert lifecycle.settle(session, [outcome, outcome]) == settled
+
+    assert the_join(bench).missing == 2
+    bench.run()
+    assert result.get(timeout=1) == [1, 2, 3]
+
+
+def test_a_join_that_counted_wrongly_looks_at_its_members(bench: Bench) -> None:
+    """The counter says when to look; the rows say whether the body may run."""
+    result = chord([add.si(1), add.si(2), add.si(3)])(echo.s())
+    with bench.session() as session, session.begin():
+        session.execute(update(Join).values(missing=1))
+    with bench.session() as session, session.begin():
+        lifecycle.settle(session, [Succeeded(claim(session, result.parent.results[0].id), "1")])
+
+    assert (the_join(bench).missing, bench.job(result.id).is_parked) == (2, True)
+    bench.run()
+    assert result.get(timeout=1) == [1, 2, 3]
+
+
+def test_members_settled_in_one_group_release_their_body_together_with_themselves(bench: Bench) -> None:
+    result = chord([add.si(n) for n in range(5)])(echo.s())
+    ids = [member.id for member in result.parent]
+    with bench.session() as session, session.begin():
+        outcomes = [Succeeded(claim(session, job_id), str(n)) for n, job_id in enumerate(ids)]
+        lifecycle.settle(session, outcomes)
+        assert bench.job(result.id).is_parked
+
+    body = bench.job(result.id)
+    assert (body.is_parked, body.args, body.parent_id) == (False, "[[0, 1, 2, 3, 4]]", ids[-1])
+
+
+# --- run again --------------------------------------------------------------------------------------------
+
+
+def test_running_a_failed_member_again_reopens_the_join(bench: Bench) -> None:
+    result = chord([fate.si("fail_in_first", 1), add.si(2)])(echo.s())
+    member = result.parent.results[0].id
+    bench.run()
+    assert bench.state(result.id) == F
+
+    assert run_again(bench, member)
+
+    body, join = bench.job(result.id), the_join(bench)
+    assert (body.state, body.is_parked, body.error_message, body.finished_at) == (W, True, None, None)
+    assert (join.broken_by, join.finished_at, join.missing) == (None, None, 1)
+    bench.run()
+    assert bench.result(result.id).get(timeout=1) == [1, 2]
+    assert bench.job(result.id).attempt == 1
+    assert [attempt.outcome for attempt in bench.attempts(member)] == ["failed"]
+    assert bench.account().drift == 0
+
+
+def test_a_join_with_two_failed_members_opens_when_both_run_again(bench: Bench) -> None:
+    result = chord([fate.si("fail_in_first", 1), fate.si("fail_in_first", 2)])(echo.s())
+    one, two = [member.id for member in result.parent]
+    bench.run()
+
+    run_again(bench, one)
+    assert (bench.state(result.id), the_join(bench).broken_by) == (F, two)
+    bench.run()
+    assert bench.state(result.id) == F
+    run_again(bench, two)
+    assert bench.state(result.id) == W
+    bench.run()
+
+    assert bench.result(result.id).get(timeout=1) == [1, 2]
+
+
+def test_a_member_that_fails_again_breaks_the_join_again(bench: Bench) -> None:
+    result = chord([fate.si("fail", "boom"), add.si(2)])(echo.s().on_error(note_error.s()))
+    bench.run()
+    run_again(bench, result.parent.results[0].id)
+    bench.run()
+
+    assert bench.state(result.id) == F
+    with bench.session() as session:
+        assert list(session.scalars(select(Effect.job_id))) == [result.id] * 2
+
+
+def test_running_a_failed_step_again_lets_the_chain_go_on(bench: Bench) -> None:
+    result = chain(fate.si("fail_in_first", 1), add.s(10), add.s(100))()
+    first = result.parent.parent.id
+    bench.run()
+    assert [job.state for job in bench.jobs()] == [F, F, F]
+
+    run_again(bench, first)
+    assert [job.state for job in bench.jobs()] == [W, W, W]
+    assert bench.run() == [first, result.parent.id, result.id]
+
+    assert bench.result(result.id).get(timeout=1) == 111
+    assert bench.account().drift == 0
+
+
+def test_running_a_step_of_a_deep_workflow_again_lets_all_of_it_go_on(bench: Bench) -> None:
+    inner = chord([chain(fate.si("fail_in_first", 1), add.s(1)), add.si(2)], add.s())
+    result = chain(add.si(0), chord([inner, add.si(3)], add.s()), add.s(10), group(add.s(100), add.s(200)))()
+    bench.run()
+    failed = next(job.id for job in bench.jobs() if job.state == F and job.attempt)
+    assert {job.state for job in bench.jobs()} == {S, F}
+
+    run_again(bench, failed)
+    bench.run()
+
+    assert [bench.result(one.id).get(timeout=1) for one in result] == [117, 217]
+    assert {job.state for job in bench.jobs()} == {S}
+    assert bench.account().drift == 0
+
+
+def test_a_chord_after_a_failed_step_runs_once_the_step_does(bench: Bench) -> None:
+    result = chain(fate.si("fail_in_first", 1), chord([add.s(1), add.s(2)], add.s()), add.s(10))()
+    bench.run()
+    run_again(bench, bench.jobs()[0].id)
+    bench.run()
+
+    assert bench.result(result.id).get(timeout=1) == 15
+
+
+def test_a_replacing_chain_that_failed_goes_on_when_its_step_runs_again(bench: Bench) -> None:
+    job_id = bench.fate("replace_by_failing_chain")
+    bench.run()
+    assert (bench.state(job_id), bench.job(job_id).error_type) == (F, "ValueError")
+    assert not run_again(bench, job_id)
+
+    run_again(bench, next(job.id for job in bench.jobs() if job.id != job_id))
+    bench.run()
+
+    assert bench.result(job_id).get(timeout=1) == 3
+
+
+def test_a_body_that_could_not_run_is_not_run_again_by_itself(bench: Bench) -> None:
+    result = chord([fate.si("fail"), add.si(2)])(echo.s())
+    bench.run()
+
+    assert not run_again(bench, result.id)
+
+
+def test_a_body_that_ran_and_failed_is_run_again_with_the_same_results(bench: Bench) -> None:
+    result = chord([add.si(1), add.si(2)])(fail_first_body.s())
+    bench.run()
+    assert bench.state(result.id) == F
+
+    run_again(bench, result.id)
+    bench.run()
+
+    assert bench.result(result.id).get(timeout=1) == [1, 2]
+
+
+# --- cancel what has not come yet -------------------------------------------------------------------------
+
+
+def test_a_cancelled_body_does_not_run_when_its_join_is_done(bench: Bench) -> None:
+    result = chord([add.si(1), add.si(2)])(echo.s())
+    assert cancel(bench, result.id)
+    bench.run()
+    assert (bench.state(result.id), bench.job(result.id).attempt) == (C, 0)
+
+    assert run_again(bench, result.id)
+    bench.run()
+
+    assert bench.result(result.id).get(timeout=1) == [1, 2]
+
+
+def test_a_cancelled_body_run_again_waits_for_its_join(bench: Bench) -> None:
+    result = chord([add.si(1), add.si(2)])(echo.s())
+    cancel(bench, result.id)
+    assert run_again(bench, result.id)
+    assert bench.job(result.id).is_parked
+    bench.run()
+
+    assert bench.result(result.id).get(timeout=1) == [1, 2]
+
+
+def test_a_step_cancelled_before_it_came_stays_cancelled_and_ends_its_chain(bench: Bench) -> None:
+    result = chain(fate.si("fail_in_first", 1), add.s(10), add.s(100), add.s(1000))()
+    bench.run()
+    first, second, third, fourth = [job.id for job in bench.jobs()]
+    run_again(bench, first)
+    cancel(bench, third)
+    assert bench.state(fourth) == F
+    bench.run()
+
+    assert [bench.state(job_id) for job_id in (first, second, third, fourth)] == [S, S, C, F]
+    run_again(bench, third)
+    bench.run()
+    assert bench.result(result.id).get(timeout=1) == 1111
+
+
+def test_a_parked_job_is_neither_sent_nor_claimed_nor_overdue(bench: Bench) -> None:
+    result = chord([add.si(1)])(echo.s())
+    with bench.session() as session, session.begin():
+        assert [job.id for job in lifecycle.take_to_send(session, "me", 10, 30)] == [result.parent.results[0].id]
+        assert lifecycle.claim(session, [Hint(result.id)], "me") == {}
