@@ -1,6 +1,6 @@
 # `make` alone prints what there is. Needs Python 3.11 or newer; everything else goes into .venv.
 .DEFAULT_GOAL := help
-.PHONY: help up test check bench mutants services .venv .venv-dev
+.PHONY: help up test check bench mutants faults storm services .venv .venv-dev
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +20,12 @@ bench: .venv-dev ## run the side-by-side benchmarks and print a table
 
 mutants: .venv-dev ## break each promise in a copy of the code and see its test turn red
 	@.venv/bin/python -m tests.mutants
+
+faults: .venv-dev ## break everything that can break, on both stacks, and write the table of what it cost
+	@.venv/bin/python -m tests.faults $(ARGS)
+
+storm: .venv-dev ## a random storm of faults: SECONDS=120 SEED=7 REQUESTS=4000 STACK=postgresql or sqlite
+	@exec env SECONDS=$(SECONDS) SEED=$(SEED) REQUESTS=$(REQUESTS) STACK=$(STACK) .venv/bin/python -m tests.faults.storm
 
 services: .venv-dev ## start private RabbitMQ, PostgreSQL and Redis; Ctrl-C stops them
 	@exec .venv/bin/python -m tests.services

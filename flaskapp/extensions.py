@@ -15,7 +15,7 @@ from flask_migrate import Migrate
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import Engine, TextClause, create_engine, event
 from sqlalchemy.engine import URL
-from sqlalchemy.engine.interfaces import DBAPIConnection, ExecutionContext
+from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext, ExecutionContext
 from sqlalchemy.orm import DeclarativeBase, Session
 
 #: How long a writer waits for SQLite's one write lock, or for a row lock elsewhere.
@@ -80,8 +80,24 @@ def core_session(engine: Engine, **options: Any) -> Iterator[Session]:
         yield session
 
 
+def is_outage(problem: BaseException | None) -> bool:
+    """True if somewhere in this chain of exceptions our database was away, or another held its lock for too long."""
+    while problem is not None and not getattr(problem, "is_outage", False):
+        problem = problem.__cause__ or problem.__context__
+    return problem is not None
+
+
+def _note_outage(context: ExceptionContext) -> None:
+    # Only here is it known whose engine it was: a task may also talk to databases that are not ours.
+    cannot_connect = context.connection is None
+    is_locked = getattr(context.original_exception, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY
+    if context.sqlalchemy_exception is not None and (context.is_disconnect or cannot_connect or is_locked):
+        context.sqlalchemy_exception.is_outage = True  # type: ignore[attr-defined]
+
+
 def tune(engine: Engine) -> Engine:
-    """Install what SQLite needs on `engine`; the other databases need nothing."""
+    """Note outages of `engine`, and install what SQLite needs; the other databases need nothing."""
+    event.listen(engine, "handle_error", _note_outage)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _open_sqlite)
         event.listen(engine, "before_cursor_execute", _begin_before_first_write)

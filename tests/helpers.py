@@ -28,6 +28,7 @@ from flaskapp.jobs.clock import now, seconds_from_now
 from flaskapp.jobs.models import Attempt, Job
 
 ROOT = Path(__file__).parent.parent
+FRONT_DOOR = ("celery", "-A", "tests.worker_for_tests")
 
 Seen = TypeVar("Seen")
 _numbers = count()
@@ -211,11 +212,13 @@ def create_schema(engine: Engine) -> None:
 class Process:
     """A worker or a beat, in a session of its own."""
 
-    def __init__(self, words: Iterable[str], environment: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self, words: Iterable[str], environment: Mapping[str, str], log: Path, program: Iterable[str] = FRONT_DOOR
+    ) -> None:
         self.log = log
         with log.open("ab") as output:
             self.popen = subprocess.Popen(
-                [sys.executable, "-m", "celery", "-A", "tests.worker_for_tests", *words],
+                [sys.executable, "-m", *program, *words],
                 cwd=ROOT,
                 env={**os.environ, **environment},
                 stdin=subprocess.DEVNULL,

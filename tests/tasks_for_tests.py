@@ -2,12 +2,14 @@
 
 import os
 import signal
+import sqlite3
 import time
+from contextlib import closing
 from typing import Any
 
 from celery import chain, chord, group, shared_task
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
-from sqlalchemy import event, insert, select, text
+from sqlalchemy import create_engine, event, insert, select, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
@@ -267,6 +269,25 @@ def lose_commits(task: Any, key: str, moments: list[str]) -> str:
 def fail_and_lose_commits(task: Any, key: str, moments: list[str]) -> None:
     lose_commits(task, key, moments)
     raise ValueError("and then the database went away")
+
+
+def meet_an_outage(task: Any, key: str, times: int) -> str:
+    """In its first attempts our database ends the connection; SQLite, which has none, is locked by a stranger."""
+    write(task, key)
+    if task.attempt_number > times:
+        return key
+    if db.engine.dialect.name == "postgresql":
+        db.session.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+    db.session.rollback()
+    db.session.execute(text("PRAGMA busy_timeout = 1"))
+    with closing(sqlite3.connect(str(db.engine.url.database))) as stranger:
+        stranger.execute("BEGIN IMMEDIATE")
+        write(task, key)
+    return "not reached"
+
+
+def ask_a_database_of_others(task: Any) -> None:
+    create_engine("postgresql://nobody@127.0.0.1:1/nothing").connect()
 
 
 def fail_after_being_cancelled(task: Any) -> None:

@@ -7,7 +7,8 @@ sent again. A duplicate is harmless: the claim refuses it.
 import logging
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from kombu import Connection, Producer
@@ -23,9 +24,12 @@ logger = logging.getLogger(__name__)
 
 #: The header that carries the number of the sending; only our own messages have it.
 SEND_HEADER = "offload_send"
+#: The header that says how often the job has lost its process: a worker starts such a job with more care.
+CRASHES_HEADER = "offload_crashes"
 #: The header of a probe: its number, and nothing else to do than to notice it.
 PROBE_HEADER = "offload_probe"
 CONFIRM_SECONDS = 5
+_WRITE_BYTES = 65_536
 
 
 class Publisher:
@@ -120,9 +124,10 @@ class Publisher:
             return {
                 job.id for job in jobs if self._is_wanted(producer.channel, job.queue) and self._send(producer, job)
             }
-        for job in jobs:
-            self._confirms.expect(job.id)
-            self._send(producer, job)
+        with _gathered(producer.connection):
+            for job in jobs:
+                self._confirms.expect(job.id)
+                self._send(producer, job)
         return self._wait(self._confirms)
 
     def _wait(self, confirms: "Confirms") -> set[str]:
@@ -228,6 +233,29 @@ class Confirms:
         return [self._pending.pop(tag) for tag in tags if tag in self._pending]
 
 
+@contextmanager
+def _gathered(connection: Connection) -> Iterator[None]:
+    """Let the frames of many messages leave in few writes: one each costs a system call, and wakes the broker up.
+
+    If one of them cannot be written at all, what is still gathered never leaves: it is not confirmed, and sent again.
+    """
+    transport = connection.connection.transport
+    write, frames = transport._write, bytearray()
+
+    def gather(frame: bytes) -> None:
+        frames.extend(frame)
+        if len(frames) > _WRITE_BYTES:
+            write(frames)
+            frames.clear()
+
+    transport._write = gather
+    try:
+        yield
+    finally:
+        transport._write = write
+    transport.write(frames)
+
+
 def _probe(queue: str, number: int) -> tuple[str, dict[str, Any], str]:
     """Body, headers and correlation id: no task, so whoever does not know it cannot take it for one."""
     return "{}", {PROBE_HEADER: number}, queue
@@ -257,6 +285,7 @@ def headers(job: Job) -> dict[str, Any]:
         "stamps": {},
         **loads(job.options).get("headers", {}),
         SEND_HEADER: job.sends,
+        CRASHES_HEADER: job.crashes,
     }
 
 

@@ -3,8 +3,9 @@
 lost      accepted, but not final in time, or without a row, or succeeded without its effect
 doubled   more than one effect under one key
 failed    ended as failed or cancelled; parked: failed because of three crashes
-late      its last attempt began more than 2 s + LEASE_SECONDS after it was due; a job of the kill that was left to
-          the installation was due at once. Without a beat it may take 20 s more until a worker stands in
+late      its last attempt began more than 2 s + LEASE_SECONDS after it was due, not counting the time in which the
+          drill's worker was dead or starting. A job of the kill that was left to the installation was due at once;
+          without a beat it may take 20 s more until a worker stands in
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,8 +19,7 @@ from sqlalchemy.orm import Session
 
 from flaskapp.diagnostics.models import Effect
 from flaskapp.drill.work import KINDS, Work
-from flaskapp.jobs import queries
-from flaskapp.jobs.models import Job, JobState
+from flaskapp.jobs.models import Attempt, Job, JobState
 from flaskapp.jobs.retry import MOST_CRASHES
 
 LATE_SECONDS = 2.0
@@ -119,7 +119,7 @@ def count(session: Session, record: Record) -> Count:
     lost = [*_unfinished(rows, record), *_vanished(rows, work), *_without_effect(rows, effects, work)]
     doubled = [(key, f"{key} has {times} effects.") for key, times in sorted(effects.items()) if times > 1]
     failed = [(_key(row), f"{_name(row)} {row.state}: {row.error_message}") for row in rows if _has_failed(row)]
-    late = [(_key(row), sentence) for row in rows for sentence in _lateness(session, row, record)]
+    late = list(_late(session, rows, record))
     found = {"lost": lost, "doubled": doubled, "failed": failed, "late": late}
     return Count(
         queue=work.queue,
@@ -175,17 +175,29 @@ def _has_failed(row: Job) -> bool:
     return row.is_final and row.state != JobState.SUCCEEDED
 
 
-def _lateness(session: Session, row: Job, record: Record) -> Iterator[str]:
-    if row.started_at is None:
-        return
-    due, started = row.run_at, row.started_at
-    if record.left_at is not None and row.id in record.left:
-        began = [attempt.started_at for attempt in queries.attempts(session, row.id)]
-        again = [at for at in [*began, started] if at is not None and at > record.left_at]
-        due, started = record.left_at, min(again, default=record.left_at)
-    waited = (started - due).total_seconds()
-    if waited > record.patience:
-        yield f"{_name(row)} was started {waited:.1f} s after it was due."
+def _late(session: Session, rows: Sequence[Job], record: Record) -> Iterator[tuple[str, str]]:
+    starts = _starts(session, record.work.queue)
+    began: dict[str, datetime] = {}
+    for _job_id, worker, at in sorted(starts, key=lambda start: start[2]):
+        began.setdefault(worker, at)
+    for row in rows:
+        mine = sorted((at, worker) for job_id, worker, at in starts if job_id == row.id)
+        due, counting = row.run_at, mine[-1:]
+        if record.left_at is not None and row.id in record.left:
+            due, counting = record.left_at, [start for start in mine if start[0] > record.left_at][:1]
+        for at, worker in counting:
+            waited = (at - max(due, began[worker])).total_seconds()
+            if waited > record.patience:
+                yield _key(row), f"{_name(row)} was started {waited:.1f} s after it was due."
+
+
+def _starts(session: Session, queue: str) -> list[tuple[str, str, datetime]]:
+    """(job, worker, when) of every attempt, the last ones included."""
+    mine = select(Job.id).where(Job.queue == queue)
+    last = select(Job.id, Job.worker, Job.started_at).where(Job.queue == queue)
+    replaced = select(Attempt.job_id, Attempt.worker, Attempt.started_at).where(Attempt.job_id.in_(mine))
+    rows = [*session.execute(last).all(), *session.execute(replaced).all()]
+    return [(job_id, str(worker), at) for job_id, worker, at in rows if at is not None]
 
 
 def _by_kind(rows: Sequence[Job], record: Record, found: dict[str, list[tuple[str, str]]]) -> list[KindCount]:

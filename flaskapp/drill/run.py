@@ -78,7 +78,8 @@ class Drill:
         self._tables = tables.Tables(self.queue, self._victim)
         self._began = time.monotonic()
         self._false_starts = self._done_at_start = 0
-        self._beat_runs = False
+        self._beat_runs = self._kills_are_over = False
+        self._deadline = self.plan.seconds
 
     @property
     def elapsed(self) -> float:
@@ -103,8 +104,11 @@ class Drill:
     def _hold(self) -> Count:
         self._began = time.monotonic()
         began_at = self._ask(tables.moment)
+        # The last third of the time is for what is left: a slow machine gets fewer kills, not lost jobs.
+        self._deadline = self.plan.seconds * 2 / 3
         while self.useful_kills < self.plan.kills and not self._is_late():
             self._kill_once()
+        self._deadline, self._kills_are_over = self.plan.seconds, True
         self.work.submit(max(0, self.plan.jobs - self.work.jobs))
         self._until(lambda: self.look.live == 0 and self.look.done >= len(self.work.accepted))
         seconds = self.elapsed
@@ -204,7 +208,7 @@ class Drill:
 
     def _missing(self) -> int:
         """How many jobs the next kill wants: its share of all, and more if there are too few that it could hit."""
-        if self.useful_kills >= self.plan.kills or self.look.at_the_edge:
+        if self._kills_are_over or self.useful_kills >= self.plan.kills or self.look.at_the_edge:
             return 0
         share = self.plan.jobs * (self.useful_kills + 1) // (self.plan.kills + 1)
         return max(share - self.work.jobs, _FEW if self.look.live < _FEW else 0)
@@ -221,7 +225,7 @@ class Drill:
         self._victim.start()
 
     def _is_late(self) -> bool:
-        return self.elapsed > self.plan.seconds
+        return self.elapsed > self._deadline
 
     def _ask(self, question: Callable[[Session], Answer]) -> Answer:
         """On a connection of its own; a database that is away for a moment is asked again."""

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, CursorResult, and_, insert, null, select, 
 from sqlalchemy.orm import Session
 
 from flaskapp.jobs.clock import now
-from flaskapp.jobs.models import Attempt, Job, JobState
+from flaskapp.jobs.models import PARKED, Attempt, Job, JobState
 from flaskapp.jobs.outcomes import Claimed, Error
 
 #: Where a session keeps the ids of the jobs that its next commit makes due.
@@ -29,7 +29,9 @@ def held(claimed: Claimed) -> ColumnElement[bool]:
 
 def lay_down(session: Session, where: ColumnElement[bool], until: ColumnElement[Any]) -> int:
     """Sent, but not to be started now: queued (or just being sent) ─▶ waiting, for no relay before `until`."""
-    unstarted = and_(where, Job.state.in_([JobState.WAITING, JobState.QUEUED]))
+    # A parked job was never sent: a message that says so is made up.
+    sent = and_(where, Job.sender.is_distinct_from(PARKED))
+    unstarted = and_(sent, Job.state.in_([JobState.WAITING, JobState.QUEUED]))
     return change(session, unstarted, state=JobState.WAITING, queued_at=null(), sender=null(), sending_until=until)
 
 

@@ -144,6 +144,9 @@ def close(session: Session, probe: UnderWay, lost: Sequence[str]) -> None:
     """The look is over; what it found stays to be seen. The next probe may be sent."""
     found = {"lost": len(lost), "lost_ids": json.dumps(list(lost[:_SHOWN_IDS])), "looked_at": now()}
     mine = update(Probe).where(Probe.queue == probe.queue, Probe.number == probe.number)
+    if probe.seen_ago is not None:
+        # Another beat may have closed it with what it found, and then there was nothing left for us to find.
+        mine = mine.where(Probe.seen_at.is_not(None))
     _changed(session, mine.values(sent_at=null(), seen_at=null(), **found))
 
 

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from flaskapp.jobs.changes import change
 from flaskapp.jobs.clock import now, seconds_from_now
-from flaskapp.jobs.models import Job, JobState, Worker
+from flaskapp.jobs.models import PARKED, Job, JobState, Worker
 from flaskapp.jobs.outcomes import Hint
 
 #: The sender of a job that is held; no relay takes it.
@@ -56,7 +56,8 @@ def hold_unknown(session: Session, hints: Iterable[Hint]) -> list[str]:
     workers = live_knowledge(session)
     held = []
     for hint in hints:
-        sent = and_(Job.id == hint.job_id, Job.state.in_([JobState.WAITING, JobState.QUEUED]), Job.sends == hint.send)
+        started = Job.state.not_in([JobState.WAITING, JobState.QUEUED])
+        sent = and_(Job.id == hint.job_id, ~started, Job.sends == hint.send, Job.sender.is_distinct_from(PARKED))
         row = session.execute(select(Job.task, Job.queue).where(sent).with_for_update()).first()
         if row is None:
             continue

@@ -17,7 +17,7 @@ from kombu.serialization import loads as loads_message
 from kombu.serialization import prepare_accept_content
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
-from flaskapp.extensions import db
+from flaskapp.extensions import db, is_outage
 from flaskapp.jobs import lifecycle
 from flaskapp.jobs.outcomes import (
     Claimed,
@@ -36,6 +36,8 @@ logger = logging.getLogger(__name__)
 #: Where the parent puts the claim into the request that it hands to the pool.
 CLAIM_KEY = "offload_claim"
 REJECT_REQUEUE_SECONDS = 1.0
+#: A job that meets an outage in so many attempts may be what drives the database away.
+MOST_OUTAGES = 20
 
 _current: ContextVar["RunningAttempt | None"] = ContextVar("attempt", default=None)
 
@@ -93,6 +95,13 @@ class RunningAttempt:
         """Roll the task's writes back and record its failure, or the retry that the caller's limit still allows."""
         self._roll_back_and(after_failure(self.claimed, error))
 
+    def fail_with(self, problem: BaseException, error: Error) -> None:
+        """As `fail`; but if its database failed and not the task, it is put back uncounted."""
+        if is_outage(problem) and self.claimed.number - self.claimed.retries <= MOST_OUTAGES:
+            self._roll_back_and(Stopped(self.claimed, f"The database went away while it ran: {problem}"))
+        else:
+            self.fail(error)
+
     def retry(self, error: Error | None) -> None:
         """Roll back and record the retry that send_task noted."""
         again = self.again or RetryLater(self.claimed, error)
@@ -111,7 +120,8 @@ class RunningAttempt:
         elif isinstance(trace_exception, Ignore):
             self._roll_back_and(Ignored(self.claimed, str(trace_exception)))
         else:
-            self.fail(_error_of(trace_exception or RuntimeError("The attempt ended without an outcome.")))
+            problem = trace_exception or RuntimeError("The attempt ended without an outcome.")
+            self.fail_with(problem, _error_of(problem))
 
     def _go_on_as_another(self) -> None:
         try:

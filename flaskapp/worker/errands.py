@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from flaskapp.extensions import core_session
-from flaskapp.worker.outages import is_outage
+from flaskapp.worker.outages import may_pass
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class Errands:
         try:
             self._write(group)
         except Exception as trouble:
-            if is_outage(trouble):
+            if may_pass(trouble):
                 raise
             for errand in group:
                 self._write_alone(errand)
@@ -69,6 +69,6 @@ class Errands:
         try:
             self._write([errand])
         except Exception as trouble:
-            if is_outage(trouble):
+            if may_pass(trouble):
                 raise
             logger.exception("A message that is no job cannot be written down; it is given up")

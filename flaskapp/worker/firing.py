@@ -77,14 +77,6 @@ class Fire:
         session.commit()
         return ids
 
-    def pass_over(self, session: Session, reason: str) -> None:
-        """Whatever was due up to now is not made up, and the reason is remembered. The caller commits."""
-        due = self.rhythm.newest_times(self.row.last_due_at, self.moment, MOST_SEEN)
-        if due and self._swap(session, due[-1]):
-            first = due[0] if len(due) < MOST_SEEN else self.rhythm.next_time(self.row.last_due_at) or due[0]
-            if first not in self._known(session, first, first):
-                self._remember(session, first, due, "skipped", reason)
-
     def _swap(self, session: Session, newest: datetime) -> bool:
         mine = update(Schedule).where(
             Schedule.name == self.entry.name,
@@ -102,6 +94,8 @@ class Fire:
 
     def _submit(self, session: Session, times: Sequence[datetime]) -> list[str]:
         ids: list[str] = []
+        if not times:
+            return ids
         order = self.entry.order(self.app)
         for due in times:
             live = live_job(session, self.entry.name) if self.entry.overlap == "skip" else None
@@ -150,15 +144,14 @@ class Fire:
 
     def _why_missed(self) -> str:
         looked, now = self.row.looked_at or self.row.last_due_at, said(self.moment, self.entry.zone)
-        why = f"no beat was running between {said(looked, self.entry.zone)} and {now}"
-        if was_looked_at(self.row, self.moment):
-            why = f"beat came to it late, at {now}"
-        return f"{why} (missed = {self.entry.missed})"
-
-
-def was_looked_at(row: Schedule, moment: datetime) -> bool:
-    """True if some beat looked at it just before `moment`."""
-    return _age(row.looked_at or row.last_due_at, moment) <= _SILENCE_SECONDS
+        why = "no beat was running"
+        if self.row.gone_at is not None:
+            why = "no beat had its entry"
+        elif self.row.problem is not None:
+            why = "its entry could not be used"
+        elif _age(looked, self.moment) <= _SILENCE_SECONDS:
+            return f"beat came to it late, at {now} (missed = {self.entry.missed})"
+        return f"{why} between {said(looked, self.entry.zone)} and {now} (missed = {self.entry.missed})"
 
 
 def _age(due: datetime, moment: datetime) -> float:

@@ -30,10 +30,10 @@ _HELD_EVERY = 30.0
 class Turn:
     """One process's view of who is alive, and the work of a turn."""
 
-    def __init__(self, app: Any, engine: Engine) -> None:
+    def __init__(self, app: Any, engine: Engine, is_beat: bool = False) -> None:
         self._app = app
         self._engine = engine
-        self._schedules = Schedules(app)
+        self._schedules = Schedules(app, is_beat)
         self._lease_seconds: float = app.settings.lease_seconds
         #: process id → (its beats, for how many seconds of our own clock they have not moved while we looked)
         self._seen: dict[str, tuple[int, float]] = {}

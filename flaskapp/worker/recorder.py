@@ -25,7 +25,7 @@ from flaskapp.jobs.letters import Letter
 from flaskapp.jobs.outcomes import Claimed, Error, Failed, Hint, Outcome, Stopped, Succeeded
 from flaskapp.worker.errands import Errands
 from flaskapp.worker.memory import Peaks
-from flaskapp.worker.outages import is_outage
+from flaskapp.worker.outages import may_pass
 from flaskapp.worker.pace import Pace
 from flaskapp.worker.prefetch import Prefetch
 from flaskapp.worker.request import JobRequest
@@ -195,6 +195,8 @@ class Recorder:
             self._finishing = True
             self._changed.notify()
         self._thread.join(seconds)
+        # A claim that was under way when we were told to stop: nobody will run it any more.
+        self._put_back_held()
 
     # --- the thread ---
 
@@ -214,7 +216,7 @@ class Recorder:
                     time.sleep(_GATHER_SECONDS)
             except Exception as trouble:
                 # Whatever it is, this thread must live: without it the worker claims and records nothing.
-                if not is_outage(trouble):
+                if not may_pass(trouble):
                     logger.exception("A group cannot be recorded; taking it apart")
                     self._record_apart(offers, outcomes)
                     continue
@@ -239,7 +241,7 @@ class Recorder:
         try:
             self._record(offers, outcomes)
         except Exception as trouble:
-            if is_outage(trouble):
+            if may_pass(trouble):
                 self._keep(offers, outcomes)
                 return
             for request in offers:
@@ -258,16 +260,36 @@ class Recorder:
         with self._changed:
             self._recording = []
             self._offer_early_again()
-            idle = not self._outcomes and not (self._offers and self._room() > 0) and not self._errands
+            idle = not self._outcomes and not self._claimable(0) and not self._errands
             if idle and not self._finishing:
                 self._changed.wait(_PATIENCE_SECONDS / 2)
                 self._offer_early_again()
             self._put_back_ready(_PATIENCE_SECONDS)
             self._give_back_surplus()
             outcomes = [self._outcomes.popleft() for _ in range(min(GROUP, len(self._outcomes)))]
-            room = 0 if self._stopping else min(GROUP, self._room(len(outcomes)), len(self._offers))
-            self._recording = [self._offers.popleft() for _ in range(room)]
+            self._recording = self._claimable(len(outcomes))
+            for request in self._recording:
+                self._offers.remove(request)
             return self._recording, outcomes
+
+    def _claimable(self, ending: int) -> list[JobRequest]:
+        """The offers that there is room for, once so many more have ended.
+
+        A job that has lost a process before is claimed only into a free slot: should its worker die, what merely stood
+        claimed behind it must not be blamed a second time.
+        """
+        if self._stopping:
+            return []
+        # What is claimed and still on its way to the event loop takes a place too.
+        held = len(self._held) - len(self._outcomes) - ending
+        room = min(GROUP, self._concurrency + self._pace.ahead() - held)
+        chosen: list[JobRequest] = []
+        for request in self._offers:
+            if len(chosen) >= room:
+                break
+            if not request.is_suspect or held + len(chosen) < self._concurrency:
+                chosen.append(request)
+        return chosen
 
     def _is_fed(self) -> bool:
         """The pool has something to do while we gather."""
@@ -291,10 +313,6 @@ class Recorder:
         if free:
             self._early = [request for request in self._early if self._is_early(request)]
             self._offers.extendleft(reversed(free))
-
-    def _room(self, ending: int = 0) -> int:
-        """How many more may be claimed; what is claimed and still on its way to the event loop takes a place too."""
-        return self._concurrency + self._pace.ahead() - (len(self._held) - len(self._outcomes) - ending)
 
     def _record(self, offers: list[JobRequest], outcomes: list[tuple[JobRequest, Outcome]]) -> None:
         """One transaction for both; what it decided is carried out after it is committed."""
@@ -416,19 +434,23 @@ class Recorder:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and self._busy:
             time.sleep(0.05)
+        if running := self._put_back_held():
+            logger.warning("Put back %d running job(s) after %s s", len(running), seconds)
+            self.take_away([str(request.id) for request in running])
+
+    def _put_back_held(self) -> list[JobRequest]:
+        """First the row, then the process: what it does in between is already fenced off."""
         with self._changed:
             running = [request for request in self._held.values() if request.claimed and not request.finished]
         if not running:
-            return
-        # First the row, then the process: what it does in between is already fenced off.
+            return []
         try:
             with core_session(self._engine) as session, session.begin():
                 lifecycle.settle(session, [Stopped(request.claimed) for request in running if request.claimed])
         except DBAPIError as trouble:
             logger.warning("%d running job(s) are left to be rescued, as a crash: %s", len(running), trouble)
-            return
-        logger.warning("Put back %d running job(s) after %s s", len(running), seconds)
-        self.take_away([str(request.id) for request in running])
+            return []
+        return running
 
     def _kill(self, request: JobRequest) -> None:
         pid = request.worker_pid

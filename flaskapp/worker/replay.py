@@ -15,6 +15,7 @@ from flaskapp.jobs.masking import decoded
 from flaskapp.jobs.models import DeadLetter, JobState
 from flaskapp.jobs.outcomes import Wish, clean_text
 from flaskapp.worker import limits
+from flaskapp.worker.sessions import wake_relay
 
 
 def replay(session: Session, letter_id: int, by: str) -> DeadLetter | None:
@@ -30,6 +31,7 @@ def replay(session: Session, letter_id: int, by: str) -> DeadLetter | None:
     else:
         _submit(session, letter)
     letters.mark_replayed(session, letter, by)
+    wake_relay(session)
     return letters.letter_by_id(session, letter_id)
 
 

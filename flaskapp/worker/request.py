@@ -17,7 +17,7 @@ from kombu.utils.json import dumps
 from kombu.utils.objects import cached_property
 from sqlalchemy.exc import DBAPIError
 
-from flaskapp.broker.publisher import SEND_HEADER
+from flaskapp.broker.publisher import CRASHES_HEADER, SEND_HEADER
 from flaskapp.jobs.outcomes import Claimed, Error, Hint, Outcome, Stopped, Wish, after_failure, clean_text
 from flaskapp.worker import limits
 from flaskapp.worker.attempt import CLAIM_KEY, Report, run
@@ -55,6 +55,11 @@ class JobRequest(Request):
     @property
     def hint(self) -> Hint:
         return hint_of(self.request_dict)
+
+    @property
+    def is_suspect(self) -> bool:
+        """It has lost a process before; ours only."""
+        return is_ours(self.request_dict) and bool(self.request_dict.get(CRASHES_HEADER))
 
     @cached_property
     def wish(self) -> Wish:

@@ -78,7 +78,7 @@ class JobBackend(BaseBackend):
         if attempt.settled:
             return
         # Its chain, its chord and its errbacks are told by the arrow itself: not every failure comes this way.
-        attempt.fail(self.error(exc, traceback))
+        attempt.fail_with(exc, self.error(exc, traceback))
         attempt.commit()
 
     def mark_as_retry(

@@ -26,7 +26,7 @@ class SqlScheduler(Scheduler):
 
     def setup_schedule(self) -> None:
         engine = control_engine(self.app.settings.database_url)
-        self._turn = Turn(self.app, engine)
+        self._turn = Turn(self.app, engine, is_beat=True)
         self._relay = self.app.make_relay(POLL_SECONDS)
         self._relay.start()
         self._dead_letters = self.app.make_dead_letters()

@@ -19,8 +19,8 @@ from flaskapp.jobs.models import Firing, Schedule
 from flaskapp.jobs.outcomes import clean_text
 from flaskapp.jobs.schedules import Order
 from flaskapp.worker.entries import Entry, check_name, read_entry
-from flaskapp.worker.firing import Fire, was_looked_at
-from flaskapp.worker.rhythms import Once, said
+from flaskapp.worker.firing import Fire
+from flaskapp.worker.rhythms import Once
 
 logger = logging.getLogger(__name__)
 
@@ -31,8 +31,10 @@ _SEARCH_EVERY = 60.0
 
 
 class Schedules:
-    def __init__(self, app: Any) -> None:
+    def __init__(self, app: Any, is_beat: bool = False) -> None:
         self._app = app
+        #: A worker that stands in may be of another code: what it does not know is not gone.
+        self._is_beat = is_beat
         #: name → (the entry as it was written, as it was read)
         self._read: dict[str, tuple[Any, Entry | BadSchedule]] = {}
         #: name → what it submits
@@ -121,23 +123,17 @@ class Schedules:
         self._fresh.discard(entry.name)
 
     def _store(self, session: Session, entry: Entry, row: Schedule, moment: datetime) -> bool:
-        """Write what the row does not know yet; True if it begins anew, and nothing is due in this turn."""
+        """Write what the row does not know yet; True if its rhythm is new, so that it begins now."""
         self._fresh.discard(entry.name)
         values = self._columns(entry)
         changed = {column: value for column, value in values.items() if getattr(row, column) != value}
-        if not changed:
-            return False
         begins = "rhythm" in changed or "timezone" in changed
         if begins:
             changed |= _from(entry, moment)
             _say_if_past(session, entry, changed["anchor_at"])
-        elif (row.gone_at or row.problem) and not was_looked_at(row, moment) and row.paused_at is None:
-            begins = True
-            since = said(row.looked_at or row.last_due_at, entry.zone)
-            reason = "was not in the code of any beat" if row.gone_at else "could not be used"
-            self._fire(entry, row, moment).pass_over(session, f"its entry {reason} after {since}")
-        session.execute(update(Schedule).where(Schedule.name == entry.name).values(changed))
-        session.commit()
+        if changed:
+            session.execute(update(Schedule).where(Schedule.name == entry.name).values(changed))
+            session.commit()
         return begins
 
     def _columns(self, entry: Entry) -> dict[str, Any]:
@@ -188,7 +184,7 @@ class Schedules:
         self._signed_at = time.monotonic()
 
     def _search(self, session: Session, strangers: list[str]) -> None:
-        if time.monotonic() - self._searched_at < _SEARCH_EVERY:
+        if not self._is_beat or time.monotonic() - self._searched_at < _SEARCH_EVERY:
             return
         self._searched_at = time.monotonic()
         if strangers:

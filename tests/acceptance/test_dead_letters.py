@@ -63,3 +63,13 @@ def test_a_pickle_is_a_letter_and_is_not_opened(calm: Stack) -> None:
     wait_until(lambda: len(letters(calm)) > before, 20, "there is a letter")
 
     assert letters(calm)[before].payload == b"cos\nsystem\n(S'true'\ntR."
+
+
+@pytest.mark.parametrize("stack", ["PostgreSQL and RabbitMQ"], indirect=True)
+def test_without_a_beat_a_worker_fetches_the_dead_letters(stack: Stack) -> None:
+    stack.start_worker()
+    send(stack, "null", {"id": "strange", **FATE})
+
+    wait_until(lambda: letters(stack), 45, "there is a letter")
+
+    assert letters(stack)[0].reason == "malformed"

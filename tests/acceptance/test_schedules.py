@@ -87,8 +87,8 @@ def test_what_was_due_while_no_beat_ran_becomes_one_job_and_a_reason(stack: Stac
     stack.start_beat(TEST_SCHEDULE_SECONDS="0.5")
 
     after = [due for due in until_more(stack, 3) if due > last]
-    (missed,) = [firing for firing in history(stack) if firing.outcome == "missed"]
-    assert missed.due_at == last + EVERY
+    (missed,) = [firing for firing in history(stack) if firing.due_at == last + EVERY]
+    assert missed.outcome == "missed"
     assert missed.until_at == after[0] - EVERY
     assert str(missed.reason).startswith("no beat was running between ")
     # Each due time since the first is accounted for.

@@ -62,8 +62,12 @@ def begun(stack: Stack, *words: str) -> Iterator[subprocess.Popen[str]]:
         wait_until(lambda: any(job.state == JobState.RUNNING for job in of_drills(stack)), 40, "the drill runs a job")
         yield drill
     finally:
+        listed = set(workers(stack).values())
         drill.kill()
         drill.communicate()
+        # Only of a broken drill is one left.
+        for pid in listed & {session for _, _, session in running_processes()}:
+            os.killpg(pid, signal.SIGKILL)
 
 
 def of_drills(stack: Stack) -> list[Job]:
@@ -183,10 +187,10 @@ def test_a_drill_that_is_killed_takes_its_worker_with_it_and_the_next_clears_up(
         pids = wait_until(lambda: list(workers(stack).values()), 20, "its worker is listed")
         drill.kill()
         drill.communicate(timeout=20)
+        wait_until(
+            lambda: not [pid for pid, _, session in running_processes() if session in pids], 20, "its worker is gone"
+        )
 
-    wait_until(
-        lambda: not [pid for pid, _, session in running_processes() if session in pids], 20, "its worker is gone"
-    )
     monkeypatch.setattr(scratch, "ABANDONED", timedelta(seconds=-60))
     with stack.bench.session() as session:
         scratch.remove_abandoned(session, stack.environment["BROKER_URL"])

@@ -5,10 +5,8 @@ import socket
 
 import pytest
 from celery import chain, chord, group
-from kombu import Connection, Producer
 
-from flaskapp.broker import publisher, topology, transports
-from flaskapp.jobs import control, lifecycle
+from flaskapp.jobs import lifecycle
 from flaskapp.jobs.models import JobState
 from tests.acceptance.conftest import Stack
 from tests.helpers import wait_until
@@ -64,51 +62,6 @@ def test_a_failure_comes_back_with_its_traceback(calm: Stack) -> None:
     with pytest.raises(ValueError, match="boom"):
         result.get(timeout=15)
     assert "raise ValueError(message)" in result.traceback
-
-
-def test_a_hundred_duplicates_of_a_message_are_one_success(calm: Stack) -> None:
-    job_id = unsent(calm, "duplicated", number=1)
-
-    publish(calm, job_id, [1] * 100)
-
-    (job,) = calm.bench.finished([job_id])
-    assert add.delay(1).get(timeout=15) == 1
-    assert (job.state, job.attempt, len(calm.bench.effects("duplicated"))) == (S, 1, 1)
-
-
-def test_a_stale_duplicate_does_not_swallow_the_newest_message(calm: Stack) -> None:
-    job_id = unsent(calm, "newest", number=2)
-
-    publish(calm, job_id, [1] * 10 + [2] + [1] * 10)
-
-    (job,) = calm.bench.finished([job_id])
-    assert (job.state, job.attempt, len(calm.bench.effects("newest"))) == (S, 1, 1)
-
-
-def unsent(calm: Stack, key: str, number: int) -> str:
-    """A job that no relay sends, at its sending of that number."""
-    with calm.bench.session() as session, session.begin():
-        control.pause_queue(session, "query")
-    job_id = calm.bench.fate("write_then_ok", key, queue="query")
-    calm.bench.change(job_id, sends=number)
-    return job_id
-
-
-def publish(calm: Stack, job_id: str, numbers: list[int]) -> None:
-    """Send it as the relay does, once for each of the numbers."""
-    job = calm.bench.job(job_id)
-    url = calm.environment["BROKER_URL"]
-    with Connection(url, transport_options=transports.options(url)) as connection:
-        producer = Producer(connection.default_channel, exchange=topology.EXCHANGE, auto_declare=False)
-        for number in numbers:
-            producer.publish(
-                f"[{job.args}, {job.kwargs}, {publisher.embed(job)}]",
-                routing_key=job.queue,
-                content_type="application/json",
-                content_encoding="utf-8",
-                headers={**publisher.headers(job), publisher.SEND_HEADER: number},
-                correlation_id=job.id,
-            )
 
 
 def test_a_queue_of_ones_own_is_served_by_a_worker_that_names_it(calm: Stack) -> None:

@@ -32,13 +32,23 @@ class Ledger:
     notes: list[str] = field(default_factory=list)
 
     def reckon(
-        self, stack: Stack, fault: str, jobs: Iterable[str], effects: Iterable[str] = (), seconds: float = 60
+        self,
+        stack: Stack,
+        fault: str,
+        jobs: Iterable[str],
+        effects: Iterable[str] = (),
+        seconds: float = 60,
+        pruned: bool = False,
     ) -> None:
-        """Wait for the end of all jobs; then each of these has succeeded, and each effect is there once."""
+        """Wait for the end of all jobs; then each of these has succeeded, and each effect is there once.
+
+        `pruned`: some may have been forgotten since; of those the effects tell.
+        """
         wanted, keys = list(jobs), list(effects)
         late = until_calm(stack.bench, keys, seconds)
         states, seen = states_of(stack.bench, wanted), count_effects(stack.bench)
-        lost = [job_id for job_id in wanted if states.get(job_id) != JobState.SUCCEEDED]
+        fine = {JobState.SUCCEEDED, None} if pruned else {JobState.SUCCEEDED}
+        lost = [job_id for job_id in wanted if states.get(job_id) not in fine]
         lost += [key for key in keys if not seen[key]]
         doubled = [key for key in keys if seen[key] > 1]
         count = self.counts.setdefault((fault, stack.name), Count())

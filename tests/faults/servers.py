@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import insert
@@ -35,8 +35,8 @@ def launch_beat(stack: Stack, name: str, **more: str) -> Process:
 
 
 class Web:
-    def __init__(self, stack: Stack, token: str, **more: str) -> None:
-        self.port = int(more.get("PORT") or free_port())
+    def __init__(self, stack: Stack, token: str, port: int = 0, **more: str) -> None:
+        self.port = port or free_port()
         self._token = token
         place = {"HOST": "127.0.0.1", "PORT": str(self.port)}
         with (stack.bench.folder / "web.log").open("ab") as log:
@@ -60,15 +60,16 @@ class Web:
         return self
 
     def submit(self, task: str, args: Sequence[Any]) -> str:
-        """Answers the job's id; raises OSError when the process is gone before it has answered."""
-        status, answer = self.ask("POST", "/api/v1/jobs", {"task": task, "args": list(args)})
+        """Answers the job's id; asked again after an error, it answers the id of the first time."""
+        key = {"Idempotency-Key": f"{task} {args[0]}"}
+        status, answer = self.ask("POST", "/api/v1/jobs", {"task": task, "args": list(args)}, key)
         assert status == 202, answer
         return str(answer["id"])
 
-    def ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+    def ask(self, method: str, path: str, body: Any = None, more: Mapping[str, str] | None = None) -> tuple[int, Any]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
-            headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
+            headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json", **(more or {})}
             connection.request(method, path, None if body is None else json.dumps(body), headers)
             answer = connection.getresponse()
             return answer.status, json.loads(answer.read() or "null")

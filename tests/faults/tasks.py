@@ -44,7 +44,7 @@ def body(self: Any, results: list[int], key: str) -> int:
 
 
 @shared_task(name="faults.nothing")
-def nothing(value: int) -> int:
+def nothing(value: Any) -> Any:
     """Writes nothing, so its success is left to the worker's parent."""
     return value
 
@@ -73,6 +73,14 @@ def slow(self: Any, key: str, seconds: float) -> None:
     """Sleeps before it writes, so that no write lock is held meanwhile."""
     time.sleep(seconds)
     by_core(self, key)
+
+
+@shared_task(name="faults.stubborn", bind=True, max_retries=10)
+def stubborn(self: Any, key: str, times: int) -> None:
+    """Writes in every attempt, and asks for a retry `times` times: one row is left."""
+    by_core(self, key)
+    if self.request.retries < times:
+        raise self.retry(countdown=0.3)
 
 
 def effects_of_everything(key: str) -> list[str]:

@@ -112,7 +112,7 @@ def test_a_child_killed_by_the_kernel_is_noticed_at_once(stack: Stack, ledger: L
     assert "SIGKILL" in (attempt.error_message or "")
     unseen = (attempt.finished_at - killed).total_seconds()
     ledger.note(stack, f"the end of a killed pool child was recorded after {unseen:.1f} s")
-    assert unseen < 5
+    assert unseen < LEASE_SECONDS
 
 
 def test_a_planned_stop_puts_running_jobs_back_uncounted(stack: Stack, ledger: Ledger) -> None:

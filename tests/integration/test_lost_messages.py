@@ -145,6 +145,25 @@ def test_a_job_that_a_probe_overtook_is_sent_again(search: Search, line: Line, s
     assert found.looked_at is not None
 
 
+def test_what_one_beat_found_another_does_not_hide(
+    search: Search, engine: Engine, line: Line, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = overdue(session)
+    search.look()
+    arrives(session, line)
+    real = lost.lost_before
+
+    def while_another_looks(*args: Any) -> list[str]:
+        monkeypatch.setattr(lost, "lost_before", real)
+        session.commit()
+        assert Search(engine, line, MARGIN).look() == [job_id]  # type: ignore[arg-type]
+        return real(*args)
+
+    monkeypatch.setattr(lost, "lost_before", while_another_looks)
+    assert search.look() == []
+    assert json.loads(probe_of(session).lost_ids) == [job_id]
+
+
 def test_it_is_left_alone_until_a_margin_after_the_probe(search: Search, line: Line, session: Session) -> None:
     job_id = overdue(session)
     search.look()

@@ -30,7 +30,7 @@ class Message:
     def __init__(self, job_id: str, send: int | None, **wish: Any) -> None:
         self.id, self.hint, self.answer = job_id, Hint(job_id, send), ""
         self.wish = Wish("tests.fate", job_id=job_id, **wish)
-        self.arrived = time.monotonic()
+        self.arrived, self.is_suspect = time.monotonic(), False
         self.claimed: Claimed | None = None
         self.finished, self.taken_away, self.worker_pid = False, False, None
         self.message = self
@@ -75,7 +75,7 @@ def recorder(engine: Engine, pool: Pool, monkeypatch: pytest.MonkeyPatch) -> Ite
     recorder = Recorder(engine, WORKER, 2, pool.nudged)
     recorder.attach(pool)
     yield recorder
-    if not recorder._thread.is_alive():
+    if recorder._thread.ident is None:
         recorder.start()
     recorder.finish()
     assert not recorder._thread.is_alive()
@@ -409,3 +409,56 @@ def test_a_probe_is_acknowledged_once_it_is_noted(recorder: Recorder, session: S
     started(recorder)
     wait_until(lambda: answered, 5, "the probe is acknowledged")
     assert session.scalars(select(Probe.seen_at)).one() is not None
+
+
+def test_a_job_that_lost_a_process_before_is_not_claimed_ahead(
+    recorder: Recorder, session: Session, pool: Pool
+) -> None:
+    running = [Message(queued(session), 1) for _ in range(2)]
+    suspect, other = Message(queued(session), 1), Message(queued(session), 1)
+    session.commit()
+    suspect.is_suspect = True
+    recorder._pace.ended(0.0001, has_work=False)  # so short that many are claimed ahead
+    for message in (*running, suspect, other):
+        recorder.offer(message)
+    started(recorder)
+
+    wait_until(lambda: other.claimed, 5, "the one behind it is claimed ahead")
+    assert suspect.claimed is None
+    assert running[0].claimed is not None
+    recorder.ended(running[0], Succeeded(running[0].claimed), 0.1)
+    assert other.claimed is not None
+    recorder.ended(other, Succeeded(other.claimed), 0.1)
+    wait_until(lambda: suspect.claimed, 5, "a slot is free: it is claimed")
+
+
+class EndedLoop:
+    """An event loop that runs nothing any more."""
+
+    def call_soon(self, function: Any, *args: Any) -> None:
+        """Never."""
+
+
+def test_a_claim_in_flight_while_the_worker_stops_is_put_back_uncounted(
+    recorder: Recorder, session: Session, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = queued(session)
+    session.commit()
+    claim = lifecycle.claim
+
+    def stop_meanwhile(*args: Any) -> dict[str, Claimed]:
+        if not recorder._stopping:
+            pool.hub = EndedLoop()
+            recorder.begin_stop(0)
+            assert recorder._stop_thread is not None
+            recorder._stop_thread.join()
+        return claim(*args)
+
+    monkeypatch.setattr(lifecycle, "claim", stop_meanwhile)
+    started(recorder).offer(Message(job_id, 1))
+    wait_until(lambda: recorder.holds(), 5, "it is claimed after all")
+
+    recorder.finish()
+
+    row = row_of(session, job_id)
+    assert (row["state"], row["attempt"], row["crashes"]) == (JobState.WAITING, 1, 0)

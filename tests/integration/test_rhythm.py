@@ -28,7 +28,7 @@ class Beat:
     def __init__(self, bench: Bench, entries: dict[str, Any]) -> None:
         self.bench = bench
         self.entries = entries
-        self.schedules = Schedules(bench.celery)
+        self.schedules = Schedules(bench.celery, is_beat=True)
 
     def turn(self) -> list[str]:
         with Session(self.bench.engine) as session:
@@ -46,7 +46,7 @@ class Beat:
             session.execute(update(Schedule).values(values))
 
     def restart(self) -> None:
-        self.schedules = Schedules(self.bench.celery)
+        self.schedules = Schedules(self.bench.celery, is_beat=True)
 
     def row(self, name: str = "one") -> Schedule:
         with Session(self.bench.engine) as session:
@@ -424,14 +424,15 @@ def test_what_is_wrong_is_logged_once_by_each_beat(beat: Beat, caplog: pytest.Lo
     assert [sentence.startswith("Schedule 'wrong': schedule must be") for sentence in said] == [True, False] * 2
 
 
-def test_a_corrected_entry_begins_now(beat: Beat) -> None:
+def test_times_while_an_entry_was_wrong_are_missed(beat: Beat) -> None:
     seen(beat, 57)
     beat.entries["one"] = ECHO | {"missed": "never"}
     beat.turn()
     assert beat.row().problem is not None
     beat.entries["one"] = ECHO
-    assert (beat.turn(), beat.row().problem, beat.outcomes()) == ([], None, [("skipped", 5)])
-    assert str(beat.history()[0].reason).startswith("its entry could not be used after ")
+    assert (len(beat.turn()), beat.row().problem) == (1, None)
+    assert beat.outcomes() == [("missed", 4), ("fired", 1)]
+    assert str(beat.history()[0].reason).startswith("its entry could not be used between ")
 
 
 def test_a_schedule_whose_entry_is_gone_is_named_and_can_be_removed(beat: Beat) -> None:
@@ -448,10 +449,20 @@ def test_a_schedule_whose_entry_is_gone_is_named_and_can_be_removed(beat: Beat) 
     assert beat.history() == []
 
 
-def test_an_entry_that_comes_back_begins_now(beat: Beat) -> None:
+def test_a_worker_that_stands_in_takes_no_schedule_for_gone(beat: Beat) -> None:
     seen(beat, 57, missed="all")
+    beat.entries.clear()
+    with Session(beat.bench.engine) as session:
+        Schedules(beat.bench.celery).fire_due(session)
+    beat.entries["one"] = ECHO | {"missed": "all"}
+    assert (len(beat.turn()), beat.outcomes()) == (5, [("fired", 1)] * 5)
+
+
+def test_times_while_an_entry_was_gone_are_missed(beat: Beat) -> None:
+    seen(beat, 57)
     beat.set(gone_at=seconds_from_now(-50))
-    assert (beat.turn(), beat.row().gone_at, beat.outcomes()) == ([], None, [("skipped", 5)])
+    assert (len(beat.turn()), beat.row().gone_at, beat.outcomes()) == (1, None, [("missed", 4), ("fired", 1)])
+    assert str(beat.history()[0].reason).startswith("no beat had its entry between ")
 
 
 def test_a_beat_without_the_entry_takes_no_time_from_one_that_has_it(beat: Beat) -> None:

@@ -8,8 +8,10 @@ from flask import Flask
 from sqlalchemy import Engine, insert, update
 from sqlalchemy.orm import Session
 
-from flaskapp.jobs import lifecycle, unknown
+from flaskapp.jobs import control, letters, lifecycle, unknown
 from flaskapp.jobs.clock import now, seconds_from_now
+from flaskapp.jobs.letters import Letter
+from flaskapp.jobs.limits import Rule
 from flaskapp.jobs.models import Job, JobState, Worker
 from flaskapp.jobs.outcomes import Hint
 from flaskapp.jobs.unknown import UNKNOWN, Knows
@@ -98,6 +100,17 @@ def test_a_message_that_overtook_its_confirm_is_held_too(session: Session) -> No
     assert (makers.state_of(session, job_id), sender(session, job_id)) == (JobState.WAITING, UNKNOWN)
 
 
+def test_a_made_up_message_does_not_set_a_parked_job_going(session: Session) -> None:
+    alive(session, NEWER)
+    job_id = makers.waiting(session)
+    session.execute(update(Job).where(Job.id == job_id).values(sender=lifecycle.PARKED, sends=3))
+
+    unknown.hold_unknown(session, [Hint(job_id, 3)])
+    letters.record(session, Letter("rejected", job_id=job_id, task="tests.fate", send=3))
+
+    assert sender(session, job_id) == lifecycle.PARKED
+
+
 def test_only_what_the_worker_knows_is_released(session: Session) -> None:
     mine, other_queue = held(session), held(session, queue="query")
     other_task = held(session)
@@ -118,12 +131,20 @@ def test_a_held_job_can_be_cancelled_and_run_again(session: Session) -> None:
     assert taken(session) == [job_id]
 
 
-def test_a_held_job_past_its_expiry_is_found(session: Session) -> None:
+def test_a_held_job_expires(session: Session) -> None:
     late, _ = held(session), held(session)
     session.execute(update(Job).where(Job.id == late).values(expires_at=seconds_from_now(-1)))
 
-    assert unknown.late_held(session) == [late]
-    assert lifecycle.expire(session, [late]) == 1
+    assert lifecycle.expire_overdue(session, 10) == 1
+    assert makers.state_of(session, late) == JobState.CANCELLED
+
+
+def test_a_held_job_takes_no_place_of_a_limit(session: Session) -> None:
+    control.set_limit(session, "customer", Rule(max_running=1))
+    held(session, limit_key="customer")
+    other = makers.waiting(session, limit_key="customer")
+
+    assert taken(session) == [other]
 
 
 def beat(engine: Engine, heartbeat: Heartbeat, session: Session) -> None:

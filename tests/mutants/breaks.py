@@ -31,6 +31,8 @@ _OUTBOX = "flaskapp/broker/outbox.py"
 _FIRING = "flaskapp/worker/firing.py"
 _CRONTABS = "flaskapp/worker/crontabs.py"
 _RHYTHM = f"{_I}/test_rhythm.py"
+_LOST = "flaskapp/jobs/lost.py"
+_PROBES = "flaskapp/broker/probes.py"
 
 BREAKS = [
     # --- G1: a job and the row that asked for it commit together ---
@@ -107,6 +109,14 @@ BREAKS = [
         "if silence >= self._lease_seconds]",
         "if silence < 0]",
         f"{_I}/test_leases.py::test_a_silent_workers_job_is_rescued_after_its_lease[sqlite]",
+    ),
+    Break(
+        "G3",
+        "a job that merely stood claimed is blamed again and again",
+        "flaskapp/worker/recorder.py",
+        "if not request.is_suspect or held",
+        "if True or held",
+        f"{_I}/test_recorder.py::test_a_job_that_lost_a_process_before_is_not_claimed_ahead[sqlite]",
     ),
     # --- G4: one success, and what a task writes commits with it ---
     Break(
@@ -186,7 +196,7 @@ BREAKS = [
     Break(
         "G6",
         "the database allows a second firing of a due time",
-        "flaskapp/jobs/models.py",
+        "flaskapp/jobs/models/schedules.py",
         'UniqueConstraint("schedule", "due_at", name="firing_once_per_due_time")',
         'Index("firing_once_per_due_time", "schedule", "due_at")',
         f"{_RHYTHM}::test_the_database_itself_refuses_a_second_firing_of_a_due_time[sqlite]",
@@ -296,7 +306,89 @@ BREAKS = [
         "unreserved",
         f"{_I}/test_claiming.py::test_a_job_for_later_is_no_relays_business[sqlite]",
     ),
+    # --- G3: what the broker loses is found, and nothing else ---
+    Break(
+        "G3",
+        "no probe is sent",
+        _PROBES,
+        "            self._send_probe(queue)\n",
+        "            pass\n",
+        f"{_I}/test_lost_messages.py::test_one_probe_at_a_time_goes_where_jobs_wait_for_long[sqlite]",
+    ),
+    Break(
+        "G3",
+        "a probe proves something without its margin",
+        _PROBES,
+        "elif probe.seen_ago >= self._margin:",
+        "else:",
+        f"{_I}/test_lost_messages.py::test_it_is_left_alone_until_a_margin_after_the_probe[sqlite]",
+    ),
+    Break(
+        "G3",
+        "three missing probes send nothing again",
+        _PROBES,
+        "if waited_idly and probe.missing + 1 >= lost.MOST_MISSING:",
+        "if probe.missing < 0:",
+        f"{_I}/test_lost_messages.py"
+        "::test_a_probe_missing_before_idle_workers_is_repeated_and_the_third_sends_all_again[sqlite]",
+    ),
+    Break(
+        "G3",
+        "a job in a worker's hands counts as lost",
+        _LOST,
+        "if row.id not in held and row.moment",
+        "if row.moment",
+        f"{_I}/test_lost_messages.py::test_a_job_in_a_slow_workers_hands_is_not_lost[sqlite]",
+    ),
+    Break(
+        "G3",
+        "a worker whose slots are busy counts as idle",
+        _LOST,
+        " if len(json.loads(row.holds)) < row.concurrency]",
+        "]",
+        f"{_I}/test_lost_messages.py::test_a_probe_waits_for_a_worker_that_cannot_take_it[sqlite-both slots are busy]",
+    ),
+    Break(
+        "G3",
+        "a lost job is given no more time",
+        _LOST,
+        "margin * 2 ** min(losses, 20)",
+        "margin",
+        f"{_I}/test_lost_messages.py::test_a_job_lost_again_is_given_twice_the_time[sqlite]",
+    ),
+    Break(
+        "G3",
+        "what was sent again meanwhile is sent once more",
+        _LIFECYCLE,
+        "        lost = and_(lost, Job.queued_at < sent_before)\n",
+        "        pass\n",
+        f"{_I}/test_lost_messages.py::test_what_was_sent_again_in_the_meantime_is_left_alone[sqlite]",
+    ),
+    Break(
+        "G3",
+        "a deleted queue is not declared again",
+        "flaskapp/broker/publisher.py",
+        "if confirms.unwanted & {queue.name for queue in topology.WORK_QUEUES}:",
+        "if not topology.WORK_QUEUES:",
+        f"{_I}/test_publisher.py::test_a_queue_that_was_deleted_is_made_again",
+    ),
     # --- G8: control works on every broker ---
+    Break(
+        "G8",
+        "the window lets everything through",
+        "flaskapp/jobs/window.py",
+        "windows[queue] - counts.get(queue, 0)",
+        "MOST",
+        f"{_I}/test_window.py::test_what_is_beyond_the_window_stays_waiting[sqlite]",
+    ),
+    Break(
+        "G8",
+        "an older line goes before a more urgent one",
+        "flaskapp/jobs/window.py",
+        "(-row.priority, row.run_at)",
+        "row.run_at",
+        f"{_I}/test_window.py::test_priority_goes_before_age_across_queues[sqlite]",
+    ),
     Break(
         "G8",
         "a cancel does not reach running jobs",
@@ -401,7 +493,89 @@ BREAKS = [
         "        .order_by(Job.id.desc() if worker[-1] in '02468' else Job.id)\n",
         f"{_I}/test_limits_shared.py::test_workers_that_claim_at_once_keep_a_limit_to_the_number[postgresql]",
     ),
+    # --- what could not be delivered, what no worker knows, and what is left of a crash ---
+    Break(
+        "G3",
+        "a dead letter does not put its job back",
+        "flaskapp/jobs/letters.py",
+        "waits_again = lifecycle.hold(session, Hint(letter.job_id, letter.send), rest)",
+        "waits_again = False",
+        f"{_I}/test_letters.py::test_a_job_that_waits_for_this_message_waits_again[sqlite-queued]",
+    ),
+    Break(
+        "G3",
+        "a letter that comes twice has two rows",
+        "flaskapp/jobs/letters.py",
+        "if letter.redelivered and ",
+        "if False and ",
+        f"{_I}/test_letters.py::test_a_letter_delivered_again_has_one_row[sqlite]",
+    ),
+    Break(
+        "G3",
+        "a letter is acknowledged before its row is committed",
+        "flaskapp/broker/dead_letters.py",
+        "channel.consume(topology.DEAD_QUEUE.name, inactivity",
+        "channel.consume(topology.DEAD_QUEUE.name, auto_ack=True, inactivity",
+        f"{_I}/test_dead_letters.py::test_a_letter_that_cannot_be_committed_stays_at_the_broker[sqlite]",
+    ),
+    Break(
+        "G3",
+        "headers that no library can read end the worker",
+        "flaskapp/broker/tolerance.py",
+        "serialization.PROPERTY_CLASSES[_BASIC] = _read",
+        "pass",
+        f"{_I}/test_dead_letters.py::test_a_worker_reads_on_after_headers_that_cannot_be_read",
+    ),
+    Break(
+        "G3",
+        "a letter is replayed twice",
+        "flaskapp/worker/replay.py",
+        "if letter.replayed_at is not None:",
+        "if False:",
+        f"{_I}/test_replay.py::test_pressed_twice_it_is_one_job",
+    ),
+    Break(
+        "G3",
+        "a worker that knows the task releases nothing",
+        "flaskapp/worker/heartbeat.py",
+        "released = unknown.release_known(session, [self._knows])",
+        "released = 0",
+        f"{_I}/test_unknown_tasks.py::test_the_first_beat_of_a_worker_that_knows_it_releases_it[sqlite]",
+    ),
+    Break(
+        "G3",
+        "a parked job does not say how far it came",
+        "flaskapp/jobs/crashes.py",
+        "far = _how_far(session, row)",
+        'far = ""',
+        f"{_I}/test_evidence.py::test_a_parked_job_says_how_far_it_came[sqlite]",
+    ),
+    # --- the drill ---
+    Break(
+        "G9",
+        "a drill does not see what is lost",
+        "flaskapp/drill/count.py",
+        "if not effects.get(key) and",
+        "if False and",
+        f"{_I}/test_drill.py::test_an_effect_that_is_missing_is_lost[sqlite-effect]",
+    ),
+    Break(
+        "G9",
+        "a drill does not see what is doubled",
+        "flaskapp/drill/count.py",
+        "sorted(effects.items()) if times > 1]",
+        "sorted(effects.items()) if times > 2]",
+        f"{_I}/test_drill.py::test_a_second_effect_is_doubled[sqlite]",
+    ),
     # --- G9: accounted for ---
+    Break(
+        "G9",
+        "what a worker holds counts as missing at the broker",
+        "flaskapp/jobs/comparing.py",
+        " - held.get(queue, 0) - messages",
+        " - messages",
+        f"{_I}/test_stats.py::test_both_counts_are_told_apart[sqlite]",
+    ),
     Break(
         "G9",
         "prune forgets to count",

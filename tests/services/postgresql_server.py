@@ -4,6 +4,7 @@ Promises an empty cluster with the database `offload`. A power cut of the machin
 kill -9 does not.
 """
 
+import os
 import signal
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -41,6 +42,12 @@ class PostgreSQL(Service):
         """A planned restart: every connection is cut, nothing is lost."""
         self.stop()
         self.start()
+
+    def stop_at_once(self) -> None:
+        """The immediate shutdown: sessions are cut in mid-statement, and the next start recovers from the log."""
+        if self.program and self.program.pid:
+            os.kill(self.program.pid, signal.SIGQUIT)
+        self.stop()
 
     def _administer(self, statement: LiteralString, *names: str) -> None:
         command = sql.SQL(statement).format(*map(sql.Identifier, names))

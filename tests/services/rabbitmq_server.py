@@ -10,6 +10,7 @@ import json
 import os
 import secrets
 import socket
+import subprocess
 import urllib.error
 import urllib.request
 from contextlib import AbstractContextManager
@@ -93,6 +94,12 @@ class RabbitMQ(Service):
         with urllib.request.urlopen(request, timeout=timeout) as answer:
             text = answer.read()
         return json.loads(text) if text else None
+
+    def ctl(self, *words: str) -> None:
+        """Run rabbitmqctl on this node."""
+        assert self.program is not None
+        command = [find_rabbitmq() / "rabbitmqctl", *words]
+        subprocess.run(command, env=self.program.environment, check=True, capture_output=True, timeout=60)
 
     def start(self) -> None:
         self._claim_folder()

@@ -1,0 +1,38 @@
+"""A task that meets an outage of our own database has not failed; one that cannot reach somebody else's has."""
+
+import pytest
+
+from flaskapp.jobs.models import JobState
+from flaskapp.worker import attempt
+from tests.helpers import Bench
+
+S, F = JobState.SUCCEEDED, JobState.FAILED
+
+
+def test_a_task_whose_database_goes_away_is_put_back_uncounted(bench: Bench) -> None:
+    job_id = bench.fate("meet_an_outage", "k", 2)
+
+    bench.run()
+
+    job = bench.job(job_id)
+    assert (job.state, job.attempt, job.retries, job.crashes, len(bench.effects("k"))) == (S, 3, 0, 0, 1)
+    assert [each.outcome for each in bench.attempts(job_id)] == ["stopped", "stopped"]
+
+
+def test_a_task_that_drives_its_database_away_fails_in_the_end(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attempt, "MOST_OUTAGES", 3)
+    job_id = bench.fate("meet_an_outage", "k", 99)
+
+    bench.run()
+
+    job = bench.job(job_id)
+    assert (job.state, job.attempt, job.error_type) == (F, 4, "OperationalError")
+    assert bench.effects("k") == []
+
+
+def test_a_database_of_others_that_is_away_is_the_tasks_failure(bench: Bench) -> None:
+    job_id = bench.fate("ask_a_database_of_others")
+
+    bench.run()
+
+    assert (bench.state(job_id), bench.job(job_id).attempt) == (F, 1)
