@@ -91,7 +91,7 @@ def test_a_viewer_sees_numbers_and_no_ids_of_others(site: Site) -> None:
 def test_the_home_page_says_how_the_broker_is(site: Site, operator: FlaskClient) -> None:
     assert "No beat has asked" in gauge(operator, "Lost messages")
     probe(site, messages=1234, answered_at=now())
-    assert "0 queued in SQL, 1,234 ready at the broker" in gauge(operator, "Lost messages")
+    assert "0 queued in SQL, 1,234 at the broker" in gauge(operator, "Lost messages")
 
 
 def test_the_home_page_names_what_was_lost(site: Site, operator: FlaskClient) -> None:
