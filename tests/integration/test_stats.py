@@ -8,7 +8,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import delete, insert
 from sqlalchemy.orm import Session
 
-from flaskapp.jobs import comparing
+from flaskapp.jobs import comparing, lost
 from flaskapp.jobs.clock import now, seconds_from_now
 from flaskapp.jobs.models import Job, Probe, Worker
 from tests.helpers import wait_until
@@ -65,6 +65,16 @@ def test_both_counts_are_told_apart(session: Session) -> None:
 
     found = {queue.queue: (queue.queued, queue.messages, queue.gap) for queue in comparing.compare(session)}
     assert found == {"default": (5, 3, 1), "mail": (1, None, None), "query": (0, None, None)}
+
+
+def test_a_probe_in_line_is_no_spare_message(session: Session) -> None:
+    queued(session)
+    number = lost.begin(session, "default")
+    comparing.note_counts(session, {"default": 2})
+    assert [queue.gap for queue in comparing.compare(session)] == [0]
+    lost.see(session, "default", number or 0)
+    comparing.note_counts(session, {"default": 1})
+    assert [queue.gap for queue in comparing.compare(session)] == [0]
 
 
 def test_a_script_reads_what_was_lost_and_when(site: Site) -> None:
