@@ -49,7 +49,8 @@ def submit(session: Session, wishes: Sequence[Wish]) -> list[str]:
     ids = [str(row["id"]) for row in rows]
     named = [n for n, wish in enumerate(wishes) if wish.job_id is not None and wish.unique_key is None]
     doubtful = [n for n, wish in enumerate(wishes) if wish.unique_key is not None]
-    _insert_all(session, [rows[n] for n in range(len(rows)) if n not in {*named, *doubtful}])
+    ours = set(range(len(rows))).difference(named, doubtful)
+    _insert_all(session, [rows[n] for n in sorted(ours)])
     # Nearly always all of a canvas call's ids are new.
     if len(named) < 2 or not _insert_if_new(session, [rows[n] for n in named]):
         doubtful = named + doubtful

@@ -38,6 +38,7 @@ class Offload(Celery):
     """A Celery application whose tasks become rows of the job table."""
 
     task_cls = "flaskapp.worker.job_task:JobTask"
+    control_cls = "flaskapp.worker.remote_control:SqlControl"
     amqp_cls = "flaskapp.worker.queues:JobAMQP"
     flask_app: Flask
     settings: Settings

@@ -21,7 +21,6 @@ from sqlalchemy.orm import Session
 
 from flaskapp.broker import publisher
 from flaskapp.errors import UncommittedJobs
-from flaskapp.jobs import lifecycle
 from flaskapp.jobs.models import FINAL_STATES, Job, JobState, Progress
 from flaskapp.jobs.outcomes import Error
 from flaskapp.worker import canvas
@@ -243,16 +242,11 @@ class JobBackend(BaseBackend):
 
 
 class JobResult(AsyncResult):
-    """AsyncResult on the job table: cancelling goes through SQL, and nobody waits for what is not committed."""
+    """AsyncResult on the job table: nobody waits for what is not committed."""
 
     def get(self, *args: Any, **options: Any) -> Any:
         refuse_uncommitted({self.id})
         return super().get(*args, **options)
-
-    def revoke(self, *args: Any, **options: Any) -> None:
-        """Cancel it wherever it is: waiting, queued or running."""
-        with Session(self.backend._engine.get()) as session, session.begin():
-            lifecycle.cancel(session, self.id, by="revoke()")
 
 
 def refuse_uncommitted(job_ids: set[str]) -> None:

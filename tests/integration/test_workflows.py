@@ -220,6 +220,21 @@ def test_a_group_that_is_not_committed_is_not_waited_for(bench: Bench) -> None:
             result.get(timeout=5)
 
 
+def test_revoking_a_group_cancels_each_of_its_jobs(bench: Bench) -> None:
+    result = group(add.si(1), group(add.si(2), add.si(3)))()
+    result.revoke()
+
+    assert {job.state for job in bench.jobs()} == {C}
+    assert bench.run() == []
+
+
+def test_revoking_a_chords_header_fails_its_body(bench: Bench) -> None:
+    result = chord([add.si(1), add.si(2)])(add.s())
+    result.parent.revoke(terminate=True)
+
+    assert bench.state(result.id) == F
+
+
 def test_chunks_give_a_list_for_each_chunk(bench: Bench) -> None:
     result = add.chunks(zip(range(7), range(7), strict=True), 3)()
 
