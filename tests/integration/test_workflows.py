@@ -1,5 +1,6 @@
 """Chains, groups and chords on the job table, in every nesting: what each step gets, and what AsyncResult answers."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -145,6 +146,14 @@ def test_a_body_with_a_countdown_counts_from_when_it_could_run(bench: Bench) -> 
     assert (body.state, body.is_parked) == (W, False)
     assert 590 < (body.run_at - bench.clock()).total_seconds() < 601
     assert 1190 < (body.expires_at - bench.clock()).total_seconds() < 1201
+
+
+def test_a_body_for_a_certain_time_waits_for_it(bench: Bench) -> None:
+    when = bench.clock() + timedelta(hours=1)
+    result = chord([add.si(1)])(add.s().set(eta=when))
+    bench.run()
+
+    assert (bench.job(result.id).run_at, bench.job(result.id).is_parked) == (when, False)
 
 
 def test_results_of_every_kind_reach_the_body_as_they_are(bench: Bench) -> None:
