@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
 
-from sqlalchemy import ColumnElement, Table, and_, null, select
+from sqlalchemy import ColumnElement, Table, and_, delete, null, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -61,6 +61,16 @@ def write_join(session: Session, new: NewJoin) -> bool:
     except IntegrityError:
         return False
     return True
+
+
+def members_of(session: Session, join_id: str) -> Tree | None:
+    members = session.scalar(select(Join.members).where(Join.id == join_id))
+    return None if members is None else cast(Tree, json.loads(members))
+
+
+def delete_without_body(session: Session, join_id: str) -> None:
+    """Only a group that somebody saved: a chord's join belongs to its jobs."""
+    session.execute(delete(Join).where(Join.id == join_id, Join.bodies == "[]"))
 
 
 def ended_members(session: Session, new: NewJoin) -> tuple[list[str], list[str]]:

@@ -229,6 +229,26 @@ def test_a_group_that_is_not_committed_is_not_waited_for(bench: Bench) -> None:
             result.get(timeout=5)
 
 
+def test_a_saved_group_is_restored_by_its_id(bench: Bench) -> None:
+    result = group(add.si(1), group(add.si(2), add.si(3)))()
+    result.save()
+    bench.run()
+
+    restored = GroupResult.restore(result.id, app=bench.celery)
+    assert restored.get(timeout=1) == [1, 2, 3]
+    restored.delete()
+    assert GroupResult.restore(result.id, app=bench.celery) is None
+
+
+def test_a_chords_header_is_restored_without_being_saved(bench: Bench) -> None:
+    result = chord([add.si(1), chain(add.si(2), group(add.s(3), add.s(4)))])(echo.s())
+    restored = GroupResult.restore(result.parent.id, app=bench.celery)
+    restored.delete()
+
+    assert runs_well(bench, result) == [1, [5, 6]]
+    assert restored.get(timeout=1) == [1, [5, 6]]
+
+
 def test_revoking_a_group_cancels_each_of_its_jobs(bench: Bench) -> None:
     result = group(add.si(1), group(add.si(2), add.si(3)))()
     result.revoke()
