@@ -113,7 +113,7 @@ SCHEMAS: dict[str, Schema] = {
                     {"type": "null"},
                 ]
             },
-            "run_at": MOMENT,
+            "run_at": {**MOMENT, "description": "When it is due; in the year 9999 while it waits for other jobs."},
             "created_at": MOMENT,
             "queued_at": maybe(MOMENT),
             "started_at": maybe(MOMENT),

@@ -78,9 +78,10 @@ def _of_attempt(attempt: Attempt) -> list[Moment]:
 
 def _of_row(job: Job, before: Moment) -> list[Moment]:
     moments = []
-    if job.run_at > utc_now() and job.state == JobState.WAITING:
+    # Nobody knows when a parked one is due.
+    if job.run_at > utc_now() and job.state == JobState.WAITING and not job.is_parked:
         moments.append(Moment("waiting", "Due", job.run_at, is_ahead=True))
-    elif (job.run_at - before.at).total_seconds() > 1:
+    elif (job.run_at - before.at).total_seconds() > 1 and not job.is_parked:
         moments.append(Moment("waiting", "Due", job.run_at))
     if job.queued_at is not None:
         moments.append(Moment("queued", f"Queued in {job.queue}", job.queued_at))

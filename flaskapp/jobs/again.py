@@ -9,9 +9,9 @@ from sqlalchemy.orm import Session
 
 from flaskapp.jobs.changes import change, error_columns, remember, wait
 from flaskapp.jobs.clock import now
-from flaskapp.jobs.models import PARKED, Job, JobState
+from flaskapp.jobs.models import Job, JobState
 from flaskapp.jobs.outcomes import Error
-from flaskapp.jobs.submitting import FOR_EVER
+from flaskapp.jobs.submitting import PARKING
 from flaskapp.jobs.workflow import reopen_what_follows
 
 
@@ -37,7 +37,7 @@ def _wait_again(session: Session, ended: ColumnElement[bool], row: Job) -> bool:
     if row.started_at is not None:
         outcome = "failed" if row.state == JobState.FAILED else "cancelled"
         remember(session, row, outcome, Error.of_row(row), row.finished_at)
-    again = wait(now()) | ({"sender": PARKED, "sending_until": FOR_EVER} if row.is_parked else {})
+    again = wait(now()) | (PARKING if row.is_parked else {})
     changed = change(
         session,
         ended,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
 
-from sqlalchemy import ColumnElement, Table, and_, case, null, select
+from sqlalchemy import ColumnElement, Table, and_, delete, null, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -19,7 +19,7 @@ from flaskapp.jobs.changes import change, error_columns, finish, made_due
 from flaskapp.jobs.clock import now, seconds_from_now
 from flaskapp.jobs.models import PARKED, Job, JobState, Join
 from flaskapp.jobs.outcomes import Error
-from flaskapp.jobs.submitting import FOR_EVER
+from flaskapp.jobs.submitting import PARKING
 
 _JOINS = cast(Table, Join.__table__)
 _IDS_PER_SELECT = 500
@@ -61,6 +61,16 @@ def write_join(session: Session, new: NewJoin) -> bool:
     except IntegrityError:
         return False
     return True
+
+
+def members_of(session: Session, join_id: str) -> Tree | None:
+    members = session.scalar(select(Join.members).where(Join.id == join_id))
+    return None if members is None else cast(Tree, json.loads(members))
+
+
+def delete_without_body(session: Session, join_id: str) -> None:
+    """Only a group that somebody saved: a chord's join belongs to its jobs."""
+    session.execute(delete(Join).where(Join.id == join_id, Join.bodies == "[]"))
 
 
 def ended_members(session: Session, new: NewJoin) -> tuple[list[str], list[str]]:
@@ -111,7 +121,9 @@ def release(session: Session, join: Join, by: str | None) -> None:
 def _due(release_options: dict[str, Any]) -> dict[str, Any]:
     """Its countdown and its expiry begin when it could run, as if it were submitted only now."""
     values: dict[str, Any] = {"state": JobState.WAITING, "finished_at": null(), **error_columns(None)}
-    values["run_at"] = case((Job.run_at > now(), Job.run_at), else_=now())
+    values["run_at"] = now()
+    if (eta := release_options.get("eta")) is not None:
+        values["run_at"] = datetime.fromisoformat(eta)
     if (delay := release_options.get("delay")) is not None:
         values["run_at"] = seconds_from_now(delay)
     if (expires := release_options.get("expires")) is not None:
@@ -139,7 +151,8 @@ def fail_bodies(session: Session, join: Join, by: str, error: Error) -> list[str
     join.broken_by = by
     join.finished_at = cast(datetime, now())
     bodies = _ids_where(session, and_(_parked(join), Job.state == JobState.WAITING))
-    change(session, Job.id.in_(bodies), **(finish(JobState.FAILED) | {"sender": PARKED}), **error_columns(error))
+    failed = finish(JobState.FAILED) | {"sender": PARKED, "run_at": now()}
+    change(session, Job.id.in_(bodies), **failed, **error_columns(error))
     return bodies
 
 
@@ -154,7 +167,7 @@ def reopen(session: Session, join: Join) -> list[str]:
 def park_again(session: Session, job_ids: Sequence[str]) -> None:
     """Steps that failed with another one ─▶ waiting for it again."""
     failed = and_(Job.id.in_(job_ids), Job.state == JobState.FAILED, Job.sender == PARKED)
-    values: dict[str, Any] = {"state": JobState.WAITING, "finished_at": null(), "sending_until": FOR_EVER}
+    values: dict[str, Any] = {"state": JobState.WAITING, "finished_at": null(), **PARKING}
     change(session, failed, **values, **error_columns(None), live_key=Job.unique_key)
 
 

@@ -39,7 +39,7 @@ from flaskapp.jobs.pruning import TALLY_GROUP as TALLY_GROUP
 from flaskapp.jobs.pruning import compact_tally as compact_tally
 from flaskapp.jobs.pruning import prune as prune
 from flaskapp.jobs.sending import take_to_send as take_to_send
-from flaskapp.jobs.submitting import FOR_EVER
+from flaskapp.jobs.submitting import PARKING
 from flaskapp.jobs.submitting import new_job_id as new_job_id
 from flaskapp.jobs.submitting import submit as submit
 from flaskapp.jobs.submitting import submit_failed as submit_failed
@@ -163,7 +163,7 @@ def retry_later(session: Session, outcome: RetryLater) -> bool:
     due = outcome.run_at if outcome.run_at is not None else seconds_from_now(outcome.delay_seconds)
     values = {**wait(due), **error_columns(outcome.error), **outcome.changes}
     if outcome.parked:
-        values |= {"sender": PARKED, "sending_until": FOR_EVER}
+        values |= PARKING
     return bool(change(session, held(outcome.claimed), **values))
 
 
@@ -194,8 +194,9 @@ def cancel(session: Session, job_id: str, by: str = "") -> bool:
     error = Error("Cancelled", f"Cancelled by {by}." if by else "Cancelled.")
     live = and_(Job.id == job_id, Job.state.in_(LIVE_STATES))
     # A step that has not arrived yet stays known as one.
-    still_parked = case((Job.sender == PARKED, PARKED), else_=null())
-    cancelled = finish(JobState.CANCELLED) | {"sender": still_parked}
+    parked = Job.sender == PARKED
+    kept = {"sender": case((parked, PARKED), else_=null()), "run_at": case((parked, now()), else_=Job.run_at)}
+    cancelled = finish(JobState.CANCELLED) | kept
     if not change(session, live, **cancelled, **error_columns(error)):
         return False
     follow(session, {}, [job_id])

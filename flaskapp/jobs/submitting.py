@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, cast
 from uuid import UUID
 
-from sqlalchemy import Table, and_, null, select
+from sqlalchemy import ColumnElement, Table, and_, null, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -20,8 +20,9 @@ from flaskapp.jobs.clock import now, seconds_from_now
 from flaskapp.jobs.models import PARKED, Job, JobState, Tally
 from flaskapp.jobs.outcomes import Error, Wish
 
-#: A parked row is reserved for ever, so that no relay takes it.
-FOR_EVER = datetime(9999, 1, 1, tzinfo=UTC)
+#: A parked row is due never, and reserved for ever: a relay does not even look at it.
+_FOR_EVER = datetime(9999, 1, 1, tzinfo=UTC)
+PARKING = {"sender": PARKED, "sending_until": _FOR_EVER, "run_at": _FOR_EVER}
 #: How often a key is asked for again that was freed just after it was found taken.
 _MOST_TRIES = 20
 # Plain tables for what runs most: the ORM's way of the same statement costs twice as much.
@@ -73,19 +74,21 @@ def _row(wish: Wish) -> dict[str, Any]:
     elif wish.run_at is not None:
         row["run_at"] = wish.run_at
     if wish.parked:
-        row |= {"sender": PARKED, "sending_until": FOR_EVER}
+        row |= PARKING
     return row
 
 
 def _insert_all(session: Session, rows: list[dict[str, Any]]) -> None:
     """Rows of one shape go in one statement: a thousand jobs cost a few round trips, not a thousand."""
-    for parked in (False, True):
-        plain = [row for row in rows if "run_at" not in row and ("sender" in row) is parked]
-        if plain:
-            session.execute(_TABLE.insert(), plain)
+    shapes: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for row in rows:
-        if "run_at" in row:
+        if isinstance(row.get("run_at"), ColumnElement):
+            # Its time is the database's: a statement of its own.
             session.execute(_TABLE.insert().values(row))
+        else:
+            shapes.setdefault(tuple(row), []).append(row)
+    for alike in shapes.values():
+        session.execute(_TABLE.insert(), alike)
 
 
 def _insert_if_new(session: Session, rows: list[dict[str, Any]]) -> bool:
@@ -153,5 +156,5 @@ def submit_failed(session: Session, wish: Wish, error: Error) -> bool:
     if state is None:
         submit(session, [replace(wish, parked=True)])
     waiting = and_(Job.id == wish.job_id, Job.state == JobState.WAITING)
-    failed = finish(JobState.FAILED) | {"sender": PARKED}
+    failed = finish(JobState.FAILED) | {"sender": PARKED, "run_at": now()}
     return bool(change(session, waiting, **failed, **error_columns(error)))

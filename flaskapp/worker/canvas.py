@@ -102,7 +102,9 @@ def join_of_a_stranger(self: Any, group_id: str, callback: Any, *_: Any, result:
 
 def parked(wish: Wish, options: dict[str, Any]) -> Wish:
     """It becomes due with its join; from then on its countdown and its expiry are counted, not from now."""
-    release = {"delay": wish.delay_seconds}
+    release: dict[str, Any] = {"delay": wish.delay_seconds}
+    if wish.run_at is not None:
+        release["eta"] = wish.run_at.isoformat()
     if isinstance(options.get("expires"), int | float):
         release["expires"] = float(options["expires"])
         wish = replace(wish, expires_at=None)
@@ -110,7 +112,7 @@ def parked(wish: Wish, options: dict[str, Any]) -> Wish:
     if kept:
         wish = replace(wish, options=str(dumps({**loads(wish.options), "release": kept})))
     # Its parent is the member that will have made it due.
-    return replace(wish, parked=True, parent_id=None, delay_seconds=None)
+    return replace(wish, parked=True, parent_id=None, delay_seconds=None, run_at=None)
 
 
 def _kept_together(apply_async: Any) -> Any:

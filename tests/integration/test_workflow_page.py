@@ -102,7 +102,11 @@ def test_the_page_shows_states_the_join_and_where_one_is(call: Any, operator: Fl
 def test_a_parked_job_says_what_it_waits_for(call: Any, operator: FlaskClient) -> None:
     result = call(chord([echo.si(1), echo.si(2)], echo.s()))
 
-    assert "It waits for other steps of its workflow." in operator.get(f"/jobs/{result.id}").text
+    page = operator.get(f"/jobs/{result.id}").text
+
+    assert "It waits for other steps of its workflow." in page
+    assert "9999" not in page
+    assert "after other steps" in operator.get("/jobs").text
 
 
 def test_of_a_large_workflow_the_interesting_rows_are_shown(site: Site, call: Any, operator: FlaskClient) -> None:

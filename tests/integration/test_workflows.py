@@ -1,5 +1,6 @@
 """Chains, groups and chords on the job table, in every nesting: what each step gets, and what AsyncResult answers."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -147,6 +148,14 @@ def test_a_body_with_a_countdown_counts_from_when_it_could_run(bench: Bench) -> 
     assert 1190 < (body.expires_at - bench.clock()).total_seconds() < 1201
 
 
+def test_a_body_for_a_certain_time_waits_for_it(bench: Bench) -> None:
+    when = bench.clock() + timedelta(hours=1)
+    result = chord([add.si(1)])(add.s().set(eta=when))
+    bench.run()
+
+    assert (bench.job(result.id).run_at, bench.job(result.id).is_parked) == (when, False)
+
+
 def test_results_of_every_kind_reach_the_body_as_they_are(bench: Bench) -> None:
     values = [None, 'ü\n"quoted"', 1.5, {"a": [1, None]}, [], True]
 
@@ -218,6 +227,26 @@ def test_a_group_that_is_not_committed_is_not_waited_for(bench: Bench) -> None:
         result = group(add.si(1), add.si(2))()
         with pytest.raises(UncommittedJobs):
             result.get(timeout=5)
+
+
+def test_a_saved_group_is_restored_by_its_id(bench: Bench) -> None:
+    result = group(add.si(1), group(add.si(2), add.si(3)))()
+    result.save()
+    bench.run()
+
+    restored = GroupResult.restore(result.id, app=bench.celery)
+    assert restored.get(timeout=1) == [1, 2, 3]
+    restored.delete()
+    assert GroupResult.restore(result.id, app=bench.celery) is None
+
+
+def test_a_chords_header_is_restored_without_being_saved(bench: Bench) -> None:
+    result = chord([add.si(1), chain(add.si(2), group(add.s(3), add.s(4)))])(echo.s())
+    restored = GroupResult.restore(result.parent.id, app=bench.celery)
+    restored.delete()
+
+    assert runs_well(bench, result) == [1, [5, 6]]
+    assert restored.get(timeout=1) == [1, [5, 6]]
 
 
 def test_revoking_a_group_cancels_each_of_its_jobs(bench: Bench) -> None:
