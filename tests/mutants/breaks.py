@@ -368,8 +368,8 @@ BREAKS = [
         "G3",
         "more is claimed than there are slots",
         "flaskapp/worker/recorder.py",
-        "(len(self._held) - len(self._outcomes) - ending)",
-        "(self._busy + len(self._ready))",
+        "held = len(self._held) - len(self._outcomes) - ending",
+        "held = self._busy + len(self._ready)",
         f"{_I}/test_recorder.py::test_no_more_is_claimed_than_there_are_slots_while_the_event_loop_is_busy[sqlite]",
     ),
     Break(
