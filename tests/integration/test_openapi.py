@@ -175,7 +175,9 @@ def test_answers_have_the_shapes_that_are_described(doors: Doors):
 
 def seeds() -> list[int]:
     chosen = os.environ.get("FUZZ_SEED")
-    return [int(chosen)] if chosen else [1, 2, random.randrange(10**6)]
+    # The processes of one run must collect the same tests.
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID")
+    return [int(chosen)] if chosen else [1, 2, random.Random(run).randrange(10**6)]
 
 
 def a_body(rng: random.Random, schema: dict[str, Any]) -> Any:
