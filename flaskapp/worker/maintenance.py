@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 #: One look counts for at most this share of a lease: a watcher that was held up itself (by the same stalled database,
 #: say) learns nothing from the time in which nobody could beat.
-_MOST_OF_A_LEASE = 0.25
+_MOST_OF_A_LEASE = 0.4
 _COMPACT_EVERY = 60.0
 _EXPIRE_GROUP = 1000
 _EXPIRE_GROUPS = 10
@@ -37,7 +37,8 @@ class Turn:
         self._lease_seconds: float = app.settings.lease_seconds
         #: process id → (its beats, for how many seconds of our own clock they have not moved while we looked)
         self._seen: dict[str, tuple[int, float]] = {}
-        self._looked_at = 0.0
+        #: When we last saw any beat move.
+        self._moved_at = 0.0
         self._compacted_at = 0.0
         self._looked_at_held_at = 0.0
 
@@ -88,12 +89,13 @@ class Turn:
         for holder in holders:
             beats.setdefault(str(holder), -1)
         moment = time.monotonic()
-        passed = min(moment - self._looked_at, _MOST_OF_A_LEASE * self._lease_seconds)
-        self._looked_at = moment
+        passed = min(moment - self._moved_at, _MOST_OF_A_LEASE * self._lease_seconds)
         before, self._seen = self._seen, {}
         if all(before.get(process_id, (None, 0.0))[0] == count for process_id, count in beats.items()):
             # Not even we ourselves could write a sign of life: the database holds up everybody.
             passed = 0.0
+        else:
+            self._moved_at = moment
         for process_id, count in beats.items():
             counted, silence = before.get(process_id, (None, 0.0))
             self._seen[process_id] = (count, silence + passed if counted == count else 0.0)

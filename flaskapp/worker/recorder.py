@@ -87,6 +87,21 @@ class Recorder:
             self._errands.clear()
             self._prefetch.reset()
 
+    def detach(self) -> None:
+        """The broker connection is gone, and Celery's pool has thrown away what no child had accepted yet.
+
+        It trusts the broker to bring that again; but those messages are spent, for their jobs are claimed.
+        """
+        with self._changed:
+            waiting = [request for request, _since in self._ready]
+            dropped = [
+                request
+                for request in self._held.values()
+                if request.was_handed_over and request.worker_pid is None and request not in waiting
+            ]
+        for request in dropped:
+            request.give_back("Its worker lost the broker before a process had taken it.")
+
     def offer(self, request: JobRequest) -> None:
         """A message arrived."""
         with self._changed:
@@ -406,6 +421,7 @@ class Recorder:
             return request
 
     def _hand_over(self, request: JobRequest) -> None:
+        request.was_handed_over = True
         try:
             task_reserved(request)
             self._consumer.on_task_request(request)

@@ -46,6 +46,7 @@ class JobRequest(Request):
         self.recorder = recorder
         self.arrived = time.monotonic()
         self.claimed: Claimed | None = None
+        self.was_handed_over = False
         self.finished = False
         #: Cancelled or rescued while it ran: its row is final or somebody else's, there is nothing to record.
         self.taken_away = False

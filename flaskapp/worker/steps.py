@@ -96,6 +96,9 @@ class Attach(bootsteps.StartStopStep):
             topology.DEAD_QUEUE(consumer.connection.default_channel).declare()
         consumer.controller.recorder.attach(consumer)
 
+    def stop(self, consumer: Any) -> None:
+        consumer.controller.recorder.detach()
+
 
 class Listen(bootsteps.StartStopStep):
     """Says from when to when messages can arrive: a worker that connects again is not idle."""

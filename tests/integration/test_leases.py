@@ -58,6 +58,14 @@ def test_a_silent_workers_job_is_rescued_after_its_lease(bench: Bench, watch: Wa
     assert (bench.state(job_id), bench.job(job_id).crashes) == (JobState.WAITING, 1)
 
 
+def test_looks_between_two_beats_delay_no_rescue(bench: Bench, watch: Watch, job_id: str) -> None:
+    for _ in range(int(LEASE)):
+        watch.look(0.5, alive=())
+        watch.look(0.5)
+
+    assert bench.state(job_id) == JobState.WAITING
+
+
 def test_it_is_not_rescued_before(bench: Bench, watch: Watch, job_id: str) -> None:
     for _ in range(3):
         watch.look(0.75)

@@ -14,7 +14,7 @@ from flaskapp.jobs.joining import NewJoin
 from flaskapp.jobs.letters import Letter
 from flaskapp.jobs.limits import Rule
 from flaskapp.jobs.models import DeadLetter, JobState, Probe
-from flaskapp.jobs.outcomes import Claimed, Hint, RetryLater, Succeeded, Wish
+from flaskapp.jobs.outcomes import Claimed, Hint, RetryLater, Stopped, Succeeded, Wish
 from flaskapp.jobs.unknown import UNKNOWN
 from flaskapp.worker import recorder as recording
 from flaskapp.worker.recorder import Recorder
@@ -27,12 +27,14 @@ WORKER = "recorder@here/1"
 class Message:
     """As much of a request as the recorder knows."""
 
-    def __init__(self, job_id: str, send: int | None, **wish: Any) -> None:
+    def __init__(self, job_id: str, send: int | None, recorder: Recorder | None = None, **wish: Any) -> None:
+        self.recorder = recorder
         self.id, self.hint, self.answer = job_id, Hint(job_id, send), ""
         self.wish = Wish("tests.fate", job_id=job_id, **wish)
         self.arrived, self.is_suspect = time.monotonic(), False
         self.claimed: Claimed | None = None
         self.finished, self.taken_away, self.worker_pid = False, False, None
+        self.was_handed_over = False
         self.message = self
 
     def acknowledge(self) -> None:
@@ -40,6 +42,11 @@ class Message:
 
     def reject(self, requeue: bool = False) -> None:
         self.answer = "rejected"
+
+    def give_back(self, reason: str) -> None:
+        assert self.claimed is not None
+        self.finished = True
+        self.recorder.ended(self, Stopped(self.claimed, reason), None)
 
 
 class Pool:
@@ -462,3 +469,22 @@ def test_a_claim_in_flight_while_the_worker_stops_is_put_back_uncounted(
 
     row = row_of(session, job_id)
     assert (row["state"], row["attempt"], row["crashes"]) == (JobState.WAITING, 1, 0)
+
+
+def test_a_job_that_the_pool_threw_away_with_its_broker_connection_is_put_back(
+    recorder: Recorder, session: Session, pool: Pool
+) -> None:
+    first, accepted, next_one = (queued(session) for _ in range(3))
+    session.commit()
+    messages = [Message(job_id, 1, recorder=recorder) for job_id in (first, accepted, next_one)]
+    started(recorder).offer(messages[0])
+    recorder.offer(messages[1])
+    wait_until(lambda: len(pool.taken) == 2, 5, "both slots are taken")
+    messages[1].worker_pid = 1
+
+    recorder.detach()
+
+    wait_until(lambda: state_of(session, first) == JobState.WAITING or session.rollback(), 5, "it is put back")
+    assert (row_of(session, first)["crashes"], state_of(session, accepted)) == (0, JobState.RUNNING)
+    recorder.offer(messages[2])
+    wait_until(lambda: messages[2] in pool.taken, 5, "its slot is free")
