@@ -41,6 +41,15 @@ def claim(session: Any, job_id: str) -> Claimed:
     return lifecycle.claim(session, [Hint(job_id, sends)], "a worker")[job_id]
 
 
+def steps(bench: Bench) -> list[str]:
+    """The jobs of a chain, in its order."""
+    after = {job.parent_id: job.id for job in bench.jobs()}
+    ids = [after[None]]
+    while ids[-1] in after:
+        ids.append(after[ids[-1]])
+    return ids
+
+
 # --- every way to end -------------------------------------------------------------------------------------
 
 
@@ -319,7 +328,7 @@ def test_a_cancelled_body_run_again_waits_for_its_join(bench: Bench) -> None:
 def test_a_step_cancelled_before_it_came_stays_cancelled_and_ends_its_chain(bench: Bench) -> None:
     result = chain(fate.si("fail_in_first", 1), add.s(10), add.s(100), add.s(1000))()
     bench.run()
-    first, second, third, fourth = [job.id for job in bench.jobs()]
+    first, second, third, fourth = steps(bench)
     run_again(bench, first)
     cancel(bench, third)
     assert bench.state(fourth) == F
@@ -329,6 +338,22 @@ def test_a_step_cancelled_before_it_came_stays_cancelled_and_ends_its_chain(benc
     run_again(bench, third)
     bench.run()
     assert bench.result(result.id).get(timeout=1) == 1111
+
+
+def test_a_chain_of_a_thousand_steps_fails_and_waits_again_as_a_whole(bench: Bench) -> None:
+    chain(fate.si("fail_in_first", 1), *(add.si(n) for n in range(1000)))()
+    bench.run()
+    first = bench.jobs()[0].id
+    assert {job.state for job in bench.jobs()} == {F}
+
+    run_again(bench, first)
+    assert {job.state for job in bench.jobs()} == {W}
+    following = next(job.id for job in bench.jobs() if job.parent_id == first)
+    cancel(bench, following)
+
+    states = [job.state for job in bench.jobs() if job.id not in (first, following)]
+    assert states == [F] * 999
+    assert bench.account().drift == 0
 
 
 def test_a_parked_job_is_neither_sent_nor_claimed_nor_overdue(bench: Bench) -> None:
