@@ -9,8 +9,9 @@ help: ## show this list
 up: .venv ## start Offload: web, worker and beat; Ctrl-C ends them
 	@exec .venv/bin/python -m flaskapp.up
 
+# Three at a time on two cores: most tests wait for processes. ARGS="-n 0" runs them one by one.
 test: .venv-dev ## run the whole suite on real services; ARGS="-k upload" passes options on
-	@.venv/bin/python -m pytest $(ARGS)
+	@.venv/bin/python -m pytest -n 3 --dist worksteal $(ARGS)
 
 check: .venv-dev ## format, lint, types and import contracts, in seconds
 	@.ci/check

@@ -12,7 +12,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from flaskapp.jobs.clock import now
-from flaskapp.jobs.lost import in_hands, make_row
+from flaskapp.jobs.lost import in_hands, make_row, under_way
 from flaskapp.jobs.models import Job, JobState, Probe
 
 
@@ -61,9 +61,11 @@ def compare(session: Session) -> list[Compared]:
 def note_counts(session: Session, counts: Mapping[str, int | None]) -> None:
     """What the broker says just now about how many messages each queue has ready."""
     queued, held = _queued(session), _held(session)
+    # A probe that stands in line is a message too.
+    probed = {probe.queue for probe in under_way(session) if probe.seen_ago is None}
     for queue, messages in counts.items():
         make_row(session, queue)
-        gap = None if messages is None else queued.get(queue, 0) - held.get(queue, 0) - messages
+        gap = None if messages is None else queued.get(queue, 0) - held.get(queue, 0) - messages + (queue in probed)
         noted = update(Probe).where(Probe.queue == queue).values(messages=messages, gap=gap, answered_at=now())
         session.execute(noted.execution_options(synchronize_session=False))
 

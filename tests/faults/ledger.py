@@ -56,7 +56,7 @@ class Ledger:
         count.lost += len(lost)
         count.doubled += len(doubled)
         told = [(job.id, job.task, job.state, job.error_message) for job in stack.bench.jobs() if job.id in lost]
-        assert (lost, doubled) == ([], []), f"{late}\n{told}"
+        assert (lost, doubled, late) == ([], [], ""), told
         assert stack.bench.account().drift == 0
 
     def note(self, stack: Stack, fact: str) -> None:

@@ -5,7 +5,8 @@ import threading
 from kombu import Connection, Producer
 
 from flaskapp.broker import publisher, topology, transports
-from flaskapp.jobs import control, lifecycle
+from flaskapp.jobs import lifecycle
+from flaskapp.jobs.clock import seconds_from_now
 from flaskapp.jobs.models import JobState
 from tests.acceptance.conftest import Stack
 from tests.faults.ledger import Ledger
@@ -37,11 +38,9 @@ def test_a_stale_duplicate_does_not_swallow_the_newest_message(calm: Stack) -> N
 
 
 def unsent(calm: Stack, key: str, number: int) -> str:
-    """A job that no relay sends, at its sending of that number."""
-    with calm.bench.session() as session, session.begin():
-        control.pause_queue(session, "query")
-    job_id = calm.bench.fate("write_then_ok", key, queue="query")
-    calm.bench.change(job_id, sends=number)
+    """A due job that no relay sends, at its sending of that number."""
+    job_id = calm.bench.fate("write_then_ok", key, countdown=3600)
+    calm.bench.change(job_id, sends=number, sending_until=seconds_from_now(3600), run_at=seconds_from_now(-1))
     return job_id
 
 

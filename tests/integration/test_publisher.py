@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pika
@@ -14,7 +15,7 @@ from flaskapp.errors import NotConfirmed
 from flaskapp.jobs.models import Job
 from tests.gate import gate
 from tests.helpers import wait_until
-from tests.services import RabbitMQ
+from tests.services import RabbitMQ, Redis
 from tests.services.processes import free_port
 
 
@@ -198,3 +199,12 @@ def test_messages_are_counted_where_there_is_a_queue(publisher: Publisher) -> No
     wait_until(lambda: publisher.count_messages(["default"]) == {"default": 2}, 5, "both are counted")
     assert publisher.count_messages(["nowhere", "mail"]) == {"nowhere": None, "mail": 0}
     assert publisher.publish([job(3)]) == {"job-3"}
+
+
+def test_an_empty_queue_of_another_broker_has_no_messages(redis: Redis, tmp_path: Path) -> None:
+    for url in (redis.url, f"folder://{tmp_path}/broker"):
+        other = Publisher(url)
+        assert other.count_messages(["mail"]) == {"mail": 0}
+        other.publish([job(1, queue="mail")])
+        assert other.count_messages(["mail"]) == {"mail": 1}
+        other.close()

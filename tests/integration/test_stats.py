@@ -8,7 +8,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import delete, insert
 from sqlalchemy.orm import Session
 
-from flaskapp.jobs import comparing
+from flaskapp.jobs import comparing, lost
 from flaskapp.jobs.clock import now, seconds_from_now
 from flaskapp.jobs.models import Job, Probe, Worker
 from tests.helpers import wait_until
@@ -67,6 +67,16 @@ def test_both_counts_are_told_apart(session: Session) -> None:
     assert found == {"default": (5, 3, 1), "mail": (1, None, None), "query": (0, None, None)}
 
 
+def test_a_probe_in_line_is_no_spare_message(session: Session) -> None:
+    queued(session)
+    number = lost.begin(session, "default")
+    comparing.note_counts(session, {"default": 2})
+    assert [queue.gap for queue in comparing.compare(session)] == [0]
+    lost.see(session, "default", number or 0)
+    comparing.note_counts(session, {"default": 1})
+    assert [queue.gap for queue in comparing.compare(session)] == [0]
+
+
 def test_a_script_reads_what_was_lost_and_when(site: Site) -> None:
     probe(site, messages=3, gap=2, answered_at=now(), lost=1, lost_ids='["abc"]', looked_at=now())
     (found,) = site.script("olga", "operator").get("/stats").json["broker"]
@@ -91,7 +101,7 @@ def test_a_viewer_sees_numbers_and_no_ids_of_others(site: Site) -> None:
 def test_the_home_page_says_how_the_broker_is(site: Site, operator: FlaskClient) -> None:
     assert "No beat has asked" in gauge(operator, "Lost messages")
     probe(site, messages=1234, answered_at=now())
-    assert "0 queued in SQL, 1,234 ready at the broker" in gauge(operator, "Lost messages")
+    assert "0 queued in SQL, 1,234 at the broker" in gauge(operator, "Lost messages")
 
 
 def test_the_home_page_names_what_was_lost(site: Site, operator: FlaskClient) -> None:

@@ -4,11 +4,13 @@ Promises a path that can be run, or ServiceMissing with one sentence that says w
 What was unpacked is kept under var/services, so it is brought once.
 """
 
+import fcntl
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +43,20 @@ def find(wanted: Wanted) -> Path:
     unpacked = UNPACKED / wanted.name.lower()
     if program := wanted.look(Path("/")) or wanted.look(unpacked):
         return program
+    with _alone():
+        return wanted.look(Path("/")) or wanted.look(unpacked) or _brought(wanted, unpacked)
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Tests run side by side: one process brings a program, the others wait and find it."""
+    UNPACKED.mkdir(parents=True, exist_ok=True)
+    with (UNPACKED / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _brought(wanted: Wanted, unpacked: Path) -> Path:
     roads: list[Road] = []
     if debian.can_install():
         roads.append(("apt-get install", lambda: debian.install(wanted.packages), Path("/")))
