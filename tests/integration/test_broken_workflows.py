@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from celery import chain, chord, group
 from celery.exceptions import ChordError, TaskRevokedError
-from sqlalchemy import select, update
+from sqlalchemy import event, select, update
 
 from flaskapp.diagnostics.models import Effect
 from flaskapp.diagnostics.tasks import echo
@@ -157,6 +157,26 @@ def test_a_member_settled_twice_counts_once(bench: Bench) -> None:
     assert the_join(bench).missing == 2
     bench.run()
     assert result.get(timeout=1) == [1, 2, 3]
+
+
+def test_counting_does_not_read_the_list_of_members(bench: Bench) -> None:
+    """It may be long, and every member counts."""
+    result = chord([add.si(n) for n in range(3)])(echo.s())
+    read: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        read.append(statement)
+
+    with bench.session() as session, session.begin():
+        claimed = claim(session, result.parent.results[0].id)
+    event.listen(bench.engine, "before_cursor_execute", note)
+    with bench.session() as session, session.begin():
+        lifecycle.settle(session, [Succeeded(claimed, "1")])
+    event.remove(bench.engine, "before_cursor_execute", note)
+
+    assert not [statement for statement in read if "members" in statement]
+    # One more to see and lock the join, one to count.
+    assert len([statement for statement in read if "job_join" in statement]) == 2
 
 
 def test_a_join_that_counted_wrongly_looks_at_its_members(bench: Bench) -> None:
