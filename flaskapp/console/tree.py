@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from flaskapp.extensions import db
 from flaskapp.jobs.joining import leaves
 from flaskapp.jobs.models import Job, Join
-from flaskapp.jobs.relatives import Relatives, has_relatives, relatives
+from flaskapp.jobs.relatives import MOST_COUNTED, Relatives, has_relatives, relatives
 
 #: So many rows of a workflow are shown.
 MOST_SHOWN = 100
@@ -52,6 +52,10 @@ class Tree:
     nodes: Sequence[Node]
     shown: int
     total: int
+
+    @property
+    def is_cut(self) -> bool:
+        return self.total >= MOST_COUNTED
 
 
 def tree_of(job: Job, owner: str | None) -> Tree | None:

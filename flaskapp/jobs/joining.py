@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from sqlalchemy import ColumnElement, Table, and_, delete, null, select
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, defer
 
 from flaskapp.jobs.changes import change, error_columns, finish, made_due
 from flaskapp.jobs.clock import now, seconds_from_now
@@ -88,7 +88,8 @@ def _locked_states(session: Session, ids: list[str]) -> Sequence[Any]:
 
 
 def lock_join(session: Session, join_id: str) -> Join | None:
-    query = select(Join).where(Join.id == join_id).with_for_update()
+    """The lists of its members and bodies may be long: they are read only when it is over."""
+    query = select(Join).where(Join.id == join_id).options(defer(Join.members), defer(Join.bodies)).with_for_update()
     return session.scalars(query.execution_options(populate_existing=True)).first()
 
 

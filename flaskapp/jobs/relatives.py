@@ -16,6 +16,7 @@ _INTEREST = case(
     else_=2,
 )
 _MOST_JOINS = 50
+MOST_COUNTED = 10_000
 
 
 @dataclass(frozen=True)
@@ -24,16 +25,21 @@ class Relatives:
     jobs: Sequence[Job]
     #: The newest first: those inside a chord come before it.
     joins: Sequence[Join]
+    #: At most MOST_COUNTED.
     total: int
 
 
 def relatives(session: Session, job: Job, owner: str | None = None, limit: int = 100) -> Relatives:
     """All jobs with the same root, and the joins between them; `job` is always among them."""
     tree = _of_tree(job.root_id or job.id, owner)
-    total = session.scalar(select(func.count()).where(tree)) or 0
-    order = (case((Job.id == job.id, 0), else_=1), _INTEREST, Job.created_at, Job.id)
+    # A task may have asked for a million jobs: not all of them are counted and sorted for a page.
+    some = select(Job.id).where(tree).limit(MOST_COUNTED).subquery()
+    total = session.scalar(select(func.count()).select_from(some)) or 0
     light = (defer(Job.result), defer(Job.options), defer(Job.error_traceback), defer(Job.error_data))
-    rows = session.scalars(select(Job).where(tree).order_by(*order).limit(limit).options(*light)).all()
+    ordered = select(Job).join(some, some.c.id == Job.id).order_by(_INTEREST, Job.created_at, Job.id)
+    rows = list(session.scalars(ordered.limit(limit).options(*light)))
+    if job not in rows:
+        rows[limit - 1 :] = [job]
     of_tree = select(Job.counts_for).where(tree, Job.counts_for.is_not(None)).distinct().limit(_MOST_JOINS)
     join_ids = list(session.scalars(of_tree))
     joins = session.scalars(select(Join).where(Join.id.in_(join_ids)).order_by(Join.number.desc())).all()

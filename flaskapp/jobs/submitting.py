@@ -24,6 +24,7 @@ from flaskapp.jobs.outcomes import Error, Wish
 _FOR_EVER = datetime(9999, 1, 1, tzinfo=UTC)
 PARKING = {"sender": PARKED, "sending_until": _FOR_EVER, "run_at": _FOR_EVER}
 #: How often a key is asked for again that was freed just after it was found taken.
+_STEPS = 500
 _MOST_TRIES = 20
 # Plain tables for what runs most: the ORM's way of the same statement costs twice as much.
 _TABLE = cast(Table, Job.__table__)
@@ -146,15 +147,20 @@ def _arrive(session: Session, row: dict[str, Any]) -> None:
     change(session, parked, **values)
 
 
-def submit_failed(session: Session, wish: Wish, error: Error) -> bool:
-    """Record a step that can no longer run, so that whoever waits for it learns why: a waiting or new row ─▶ failed.
+def submit_failed(session: Session, wishes: Sequence[Wish], error: Error) -> set[str]:
+    """Record steps that can no longer run, so that whoever waits for them learns why: waiting or new rows ─▶ failed.
 
-    It stays parked: should it arrive after all, because the step that failed was run again, it runs. False if it
-    ran or was cancelled before.
+    They stay parked: should one arrive after all, because the step that failed was run again, it runs. Missing in the
+    answer are those that ran or were cancelled before.
     """
-    state = session.scalar(select(Job.state).where(Job.id == wish.job_id))
-    if state is None:
-        submit(session, [replace(wish, parked=True)])
-    waiting = and_(Job.id == wish.job_id, Job.state == JobState.WAITING)
-    failed = finish(JobState.FAILED) | {"sender": PARKED, "run_at": now()}
-    return bool(change(session, waiting, **failed, **error_columns(error)))
+    failed: set[str] = set()
+    for start in range(0, len(wishes), _STEPS):
+        some = {str(wish.job_id): wish for wish in wishes[start : start + _STEPS]}
+        known = set(session.scalars(select(Job.id).where(Job.id.in_(some))))
+        submit(session, [replace(wish, parked=True) for job_id, wish in some.items() if job_id not in known])
+        waiting = select(Job.id).where(Job.id.in_(some), Job.state == JobState.WAITING)
+        ids = list(session.scalars(waiting.order_by(Job.id).with_for_update()))
+        values = finish(JobState.FAILED) | {"sender": PARKED, "run_at": now()}
+        change(session, Job.id.in_(ids), **values, **error_columns(error))
+        failed.update(ids)
+    return failed

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import and_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from flaskapp.jobs import joining
@@ -154,8 +154,10 @@ def _fail_what_follows(session: Session, row: Any, cause: Cause, todo: _Todo) ->
     options = json.loads(row.options).get("embed", {})
     if row.counts_for is not None:
         todo.of(row.counts_for).causes.append(cause)
-    for step in _steps(row, options.get("chain")):
-        if submit_failed(session, step, cause.error) and step.counts_for is not None:
+    steps = _steps(row, options.get("chain"))
+    failed = submit_failed(session, steps, cause.error)
+    for step in steps:
+        if step.job_id in failed and step.counts_for is not None:
             todo.of(step.counts_for).causes.append(cause)
     if row.sender == PARKED:
         _fail_parked_successors(session, row.id, cause, todo)
@@ -166,11 +168,16 @@ def _fail_what_follows(session: Session, row: Any, cause: Cause, todo: _Todo) ->
 
 
 def _fail_parked_successors(session: Session, job_id: str, cause: Cause, todo: _Todo) -> None:
-    """A step that was parked knows nothing of its chain, but those after it have it as parent."""
-    query = select(*_FIELDS).where(Job.parent_id == job_id, Job.sender == PARKED, Job.state == JobState.WAITING)
-    for row in session.execute(query).all():
-        if submit_failed(session, Wish(row.task, job_id=row.id), cause.error):
-            _fail_what_follows(session, row, cause, todo)
+    """A step that has not arrived knows nothing of its chain, but those after it have it as parent."""
+    before = [job_id]
+    while before:
+        never_ran = and_(Job.sender == PARKED, Job.state == JobState.WAITING, Job.attempt == 0)
+        rows = session.execute(select(*_FIELDS).where(Job.parent_id.in_(before), never_ran).order_by(Job.id)).all()
+        failed = submit_failed(session, [Wish(row.task, job_id=row.id) for row in rows], cause.error)
+        for row in rows:
+            if row.id in failed and row.counts_for is not None:
+                todo.of(row.counts_for).causes.append(cause)
+        before = sorted(failed)
 
 
 def _wait_again(session: Session, rows: Iterable[Any], todo: _Todo) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from celery import chain, chord, group
 from celery.exceptions import ChordError, TaskRevokedError
-from sqlalchemy import select, update
+from sqlalchemy import event, select, update
 
 from flaskapp.diagnostics.models import Effect
 from flaskapp.diagnostics.tasks import echo
@@ -39,6 +39,15 @@ def cancel(bench: Bench, job_id: str) -> bool:
 def claim(session: Any, job_id: str) -> Claimed:
     sends = session.scalars(select(Job.sends).where(Job.id == job_id)).one()
     return lifecycle.claim(session, [Hint(job_id, sends)], "a worker")[job_id]
+
+
+def steps(bench: Bench) -> list[str]:
+    """The jobs of a chain, in its order."""
+    after = {job.parent_id: job.id for job in bench.jobs()}
+    ids = [after[None]]
+    while ids[-1] in after:
+        ids.append(after[ids[-1]])
+    return ids
 
 
 # --- every way to end -------------------------------------------------------------------------------------
@@ -148,6 +157,26 @@ def test_a_member_settled_twice_counts_once(bench: Bench) -> None:
     assert the_join(bench).missing == 2
     bench.run()
     assert result.get(timeout=1) == [1, 2, 3]
+
+
+def test_counting_does_not_read_the_list_of_members(bench: Bench) -> None:
+    """It may be long, and every member counts."""
+    result = chord([add.si(n) for n in range(3)])(echo.s())
+    read: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        read.append(statement)
+
+    with bench.session() as session, session.begin():
+        claimed = claim(session, result.parent.results[0].id)
+    event.listen(bench.engine, "before_cursor_execute", note)
+    with bench.session() as session, session.begin():
+        lifecycle.settle(session, [Succeeded(claimed, "1")])
+    event.remove(bench.engine, "before_cursor_execute", note)
+
+    assert not [statement for statement in read if "members" in statement]
+    # One more to see and lock the join, one to count.
+    assert len([statement for statement in read if "job_join" in statement]) == 2
 
 
 def test_a_join_that_counted_wrongly_looks_at_its_members(bench: Bench) -> None:
@@ -319,7 +348,7 @@ def test_a_cancelled_body_run_again_waits_for_its_join(bench: Bench) -> None:
 def test_a_step_cancelled_before_it_came_stays_cancelled_and_ends_its_chain(bench: Bench) -> None:
     result = chain(fate.si("fail_in_first", 1), add.s(10), add.s(100), add.s(1000))()
     bench.run()
-    first, second, third, fourth = [job.id for job in bench.jobs()]
+    first, second, third, fourth = steps(bench)
     run_again(bench, first)
     cancel(bench, third)
     assert bench.state(fourth) == F
@@ -329,6 +358,22 @@ def test_a_step_cancelled_before_it_came_stays_cancelled_and_ends_its_chain(benc
     run_again(bench, third)
     bench.run()
     assert bench.result(result.id).get(timeout=1) == 1111
+
+
+def test_a_chain_of_a_thousand_steps_fails_and_waits_again_as_a_whole(bench: Bench) -> None:
+    chain(fate.si("fail_in_first", 1), *(add.si(n) for n in range(1000)))()
+    bench.run()
+    first = bench.jobs()[0].id
+    assert {job.state for job in bench.jobs()} == {F}
+
+    run_again(bench, first)
+    assert {job.state for job in bench.jobs()} == {W}
+    following = next(job.id for job in bench.jobs() if job.parent_id == first)
+    cancel(bench, following)
+
+    states = [job.state for job in bench.jobs() if job.id not in (first, following)]
+    assert states == [F] * 999
+    assert bench.account().drift == 0
 
 
 def test_a_parked_job_is_neither_sent_nor_claimed_nor_overdue(bench: Bench) -> None:

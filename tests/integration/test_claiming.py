@@ -332,14 +332,14 @@ def test_a_parked_job_becomes_what_arrives_under_its_id(session: Session) -> Non
 def test_a_parked_job_whose_predecessor_failed_fails_with_its_reason(session: Session) -> None:
     job_id = parked(session)
 
-    lifecycle.submit_failed(session, Wish("other.task", job_id=job_id), Error("ValueError", "the step before"))
+    lifecycle.submit_failed(session, [Wish("other.task", job_id=job_id)], Error("ValueError", "the step before"))
 
     assert row_of(session, job_id)["error_message"] == "the step before"
     assert state_of(session, job_id) == JobState.FAILED
 
 
 def test_a_step_that_never_existed_gets_a_failed_row(session: Session) -> None:
-    lifecycle.submit_failed(session, Wish("other.task", job_id="step-2"), BOOM)
+    lifecycle.submit_failed(session, [Wish("other.task", job_id="step-2")], BOOM)
 
     assert state_of(session, "step-2") == JobState.FAILED
 

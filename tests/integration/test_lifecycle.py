@@ -87,7 +87,7 @@ ARROWS: dict[str, tuple[Arrow, dict[JobState, str]]] = {
     "cancel": (lambda s, j: lifecycle.cancel(s, j, by="ada"), {W: C, Q: C, R: C}),
     "run_again": (lifecycle.run_again, {F: W, C: W}),
     "prune": (pruned, {S: GONE, F: GONE, C: GONE}),
-    "submit_failed": (lambda s, j: lifecycle.submit_failed(s, Wish("tests.fate", job_id=j), BOOM), {W: F}),
+    "submit_failed": (lambda s, j: lifecycle.submit_failed(s, [Wish("tests.fate", job_id=j)], BOOM), {W: F}),
 }
 MOVES = [(name, state, to) for name, (_, moves) in ARROWS.items() for state, to in moves.items()]
 REFUSALS = [(name, state) for name, (_, moves) in ARROWS.items() for state in JobState if state not in moves]

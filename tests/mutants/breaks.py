@@ -685,8 +685,8 @@ BREAKS = [
         "workflows",
         "a step that failed with another one does not come back",
         "flaskapp/jobs/submitting.py",
-        'failed = finish(JobState.FAILED) | {"sender": PARKED}',
-        "failed = finish(JobState.FAILED)",
+        'values = finish(JobState.FAILED) | {"sender": PARKED, "run_at": now()}',
+        "values = finish(JobState.FAILED)",
         f"{_I}/test_broken_workflows.py::test_running_a_failed_step_again_lets_the_chain_go_on[sqlite]",
     ),
     Break(
