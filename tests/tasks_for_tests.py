@@ -380,6 +380,12 @@ def add(*numbers: Any) -> Any:
     return sum(sum(number) if isinstance(number, list) else number for number in numbers)
 
 
+@shared_task(name="tests.total")
+def total(*numbers: Any) -> int:
+    """The sum of all numbers in whatever lists."""
+    return sum(total(*number) if isinstance(number, list) else number for number in numbers)
+
+
 @shared_task(bind=True, name="tests.fail_first_body")
 def fail_first_body(self: Any, results: list[Any], *_: Any) -> list[Any]:
     """A chord's body that fails in its first attempt."""

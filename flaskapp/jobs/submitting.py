@@ -22,6 +22,8 @@ from flaskapp.jobs.outcomes import Error, Wish
 
 #: A parked row is due never, and reserved for ever: a relay does not even look at it.
 _FOR_EVER = datetime(9999, 1, 1, tzinfo=UTC)
+#: The options of a row that stands for a step which has not arrived: what they are is not known yet.
+NOT_KNOWN = "{}"
 PARKING = {"sender": PARKED, "sending_until": _FOR_EVER, "run_at": _FOR_EVER}
 #: How often a key is asked for again that was freed just after it was found taken.
 _STEPS = 500
@@ -129,8 +131,9 @@ def _holder(session: Session, row: dict[str, Any]) -> str | None:
 def _arrive(session: Session, row: dict[str, Any]) -> None:
     """The step that a parked row stood for. Cancelled meanwhile, it stays so, but knows now what it would have done."""
     parked = and_(Job.id == row["id"], Job.sender == PARKED)
-    found = session.execute(select(Job.state, Job.attempt).where(parked)).first()
-    if found is None:
+    found = session.execute(select(Job.state, Job.attempt, Job.options).where(parked)).first()
+    if found is None or not (found.attempt or found.options == NOT_KNOWN):
+        # Celery sends some canvases twice under the same ids: a body stays with its first join.
         return
     if found.attempt:
         # A replaced task keeps what its caller asked for.
@@ -157,7 +160,8 @@ def submit_failed(session: Session, wishes: Sequence[Wish], error: Error) -> set
     for start in range(0, len(wishes), _STEPS):
         some = {str(wish.job_id): wish for wish in wishes[start : start + _STEPS]}
         known = set(session.scalars(select(Job.id).where(Job.id.in_(some))))
-        submit(session, [replace(wish, parked=True) for job_id, wish in some.items() if job_id not in known])
+        new = [wish for job_id, wish in some.items() if job_id not in known]
+        submit(session, [replace(wish, parked=True, options=NOT_KNOWN) for wish in new])
         waiting = select(Job.id).where(Job.id.in_(some), Job.state == JobState.WAITING)
         ids = list(session.scalars(waiting.order_by(Job.id).with_for_update()))
         values = finish(JobState.FAILED) | {"sender": PARKED, "run_at": now()}
