@@ -1,6 +1,6 @@
 """Fixtures that every test may ask for."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -15,6 +15,14 @@ from tests.helpers import Bench, create_schema, empty, make_app, make_current
 from tests.services import RabbitMQ
 
 pytest_plugins = ["tests.services.fixtures"]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Some tests log what cannot be written as UTF-8; the processes of a run tell each other in nothing else."""
+    report = yield
+    report.sections = [(title, text.encode("utf-8", "replace").decode()) for title, text in report.sections]
+    return report
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
