@@ -79,12 +79,19 @@ def ended_members(session: Session, new: NewJoin) -> tuple[list[str], list[str]]
     Whoever settles one of the others from here on sees the join.
     """
     found = [row for ids in _slices(new.members) for row in _locked_states(session, ids)]
+    # Some nestings lose Celery's word that they are members; the join names them all the same.
+    others = {row.counts_for for row in found} - {None, new.id}
+    known = {new.id, *session.scalars(select(Join.id).where(Join.id.in_(others)))} if others else {new.id}
+    if unaware := [row.id for row in found if row.counts_for not in known]:
+        change(session, Job.id.in_(unaware), counts_for=new.id)
     succeeded = [row.id for row in found if row.state == JobState.SUCCEEDED]
     return succeeded, [row.id for row in found if row.state in _BROKEN]
 
 
 def _locked_states(session: Session, ids: list[str]) -> Sequence[Any]:
-    return session.execute(select(Job.id, Job.state).where(Job.id.in_(ids)).order_by(Job.id).with_for_update()).all()
+    return session.execute(
+        select(Job.id, Job.state, Job.counts_for).where(Job.id.in_(ids)).order_by(Job.id).with_for_update()
+    ).all()
 
 
 def lock_join(session: Session, join_id: str) -> Join | None:

@@ -130,6 +130,13 @@ def test_a_group_in_a_header_gives_a_list_of_its_own(bench: Bench) -> None:
     assert runs_well(bench, chord([member, add.si(5)])(echo.s())) == [[11, 21], 5]
 
 
+def test_a_chord_in_a_group_in_a_chain_in_a_header_counts(bench: Bench) -> None:
+    """Celery loses its word that this is a member."""
+    member = chain(group([chord([add.si(71)], add.si(15)), add.si(3)]))
+
+    assert runs_well(bench, chain(add.si(1), chord([member, add.s(7)], echo.s()))()) == [[15, 3], 8]
+
+
 def test_a_link_of_the_body_runs_after_it(bench: Bench) -> None:
     result = chord([add.si(1), add.si(2)])(add.s().set(link=[add.s(100)]))
     bench.run()
