@@ -11,7 +11,7 @@ up: .venv ## start Offload: web, worker and beat; Ctrl-C ends them
 
 # Three at a time on two cores: most tests wait for processes. ARGS="-n 0" runs them one by one.
 test: .venv-dev ## run the whole suite on real services; ARGS="-k upload" passes options on
-	@.venv/bin/python -m pytest -n 3 --dist worksteal $(ARGS)
+	@.venv/bin/python -m pytest -n 3 --dist loadfile $(ARGS)
 
 check: .venv-dev ## format, lint, types and import contracts, in seconds
 	@.ci/check
