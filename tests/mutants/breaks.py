@@ -118,6 +118,39 @@ BREAKS = [
         "if True or held",
         f"{_I}/test_recorder.py::test_a_job_that_lost_a_process_before_is_not_claimed_ahead[sqlite]",
     ),
+    # --- outages, lost broker connections, planned stops ---
+    Break(
+        "G3",
+        "a task whose database goes away fails",
+        _ATTEMPT,
+        "if is_outage(problem) and ",
+        "if False and ",
+        f"{_I}/test_outages.py::test_a_task_whose_database_goes_away_is_put_back_uncounted[sqlite]",
+    ),
+    Break(
+        "G3",
+        "a task that drives its database away is tried for ever",
+        _ATTEMPT,
+        "<= MOST_OUTAGES",
+        "<= 10 * MOST_OUTAGES",
+        f"{_I}/test_outages.py::test_a_task_that_drives_its_database_away_fails_in_the_end[sqlite]",
+    ),
+    Break(
+        "G3",
+        "a claim under way when its worker stops is left running",
+        "flaskapp/worker/recorder.py",
+        "nobody will run it any more.\n        self._put_back_held()",
+        "nobody will run it any more.",
+        f"{_I}/test_recorder.py::test_a_claim_in_flight_while_the_worker_stops_is_put_back_uncounted[sqlite]",
+    ),
+    Break(
+        "G3",
+        "what the pool threw away with its broker connection is lost",
+        "flaskapp/worker/recorder.py",
+        '            request.give_back("Its worker lost the broker before a process had taken it.")',
+        "            pass",
+        f"{_I}/test_recorder.py::test_a_job_that_the_pool_threw_away_with_its_broker_connection_is_put_back[sqlite]",
+    ),
     # --- G4: one success, and what a task writes commits with it ---
     Break(
         "G4",
