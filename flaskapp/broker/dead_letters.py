@@ -19,6 +19,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from flaskapp.broker import tolerance, topology, transports
 from flaskapp.broker.letters import died, letter_of, looked_at
+from flaskapp.broker.publisher import PROBE_HEADER
 from flaskapp.extensions import control_engine, core_session
 from flaskapp.jobs import letters, unknown
 
@@ -167,6 +168,9 @@ def _read(method: Any, properties: Any, body: bytes) -> letters.Letter:
 
 
 def _write(engine: Engine, letter: letters.Letter) -> None:
+    if PROBE_HEADER in letter.headers:
+        # A probe that nobody wanted: the next one is on its way, and there is nothing to tell a person.
+        return
     with core_session(engine) as session, session.begin():
         new = letters.record(session, looked_at(letter, unknown.known_tasks(session)))
     if new:

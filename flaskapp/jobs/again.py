@@ -3,13 +3,15 @@
 Nothing here commits: the caller owns the transaction.
 """
 
+import json
+
 from sqlalchemy import ColumnElement, and_, null, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from flaskapp.jobs.changes import change, error_columns, remember, wait
 from flaskapp.jobs.clock import now
-from flaskapp.jobs.models import Job, JobState
+from flaskapp.jobs.models import Job, JobState, Join
 from flaskapp.jobs.outcomes import Error
 from flaskapp.jobs.submitting import PARKING
 from flaskapp.jobs.workflow import reopen_what_follows
@@ -23,7 +25,7 @@ def run_again(session: Session, job_id: str) -> bool:
     """
     ended = and_(Job.id == job_id, Job.state.in_([JobState.FAILED, JobState.CANCELLED]))
     row = session.execute(select(Job).where(ended).with_for_update()).scalar()
-    if row is None or _key_is_held(session, row.unique_key) or (row.is_parked and row.state == JobState.FAILED):
+    if row is None or _key_is_held(session, row.unique_key) or (row.is_parked and _cannot_come(session, row)):
         return False
     try:
         with session.begin_nested():
@@ -51,6 +53,14 @@ def _wait_again(session: Session, ended: ColumnElement[bool], row: Job) -> bool:
     )
     reopen_what_follows(session, row.id)
     return bool(changed)
+
+
+def _cannot_come(session: Session, row: Job) -> bool:
+    """A step that failed because another did, or a cancelled body whose join is broken: nothing would release it."""
+    if row.state == JobState.FAILED:
+        return True
+    named = Join.bodies.contains(json.dumps(row.id), autoescape=True)
+    return session.execute(select(Join.id).where(named, Join.broken_by.is_not(None))).first() is not None
 
 
 def _key_is_held(session: Session, key: str | None) -> bool:

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, cast
 
 from sqlalchemy import ColumnElement, CursorResult, and_, insert, null, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from flaskapp.jobs.clock import now
 from flaskapp.jobs.models import PARKED, Attempt, Job, JobState
@@ -45,7 +45,7 @@ def finish(state: JobState) -> dict[str, Any]:
     }
 
 
-def wait(due: datetime | ColumnElement[datetime]) -> dict[str, Any]:
+def wait(due: datetime | ColumnElement[datetime] | InstrumentedAttribute[datetime]) -> dict[str, Any]:
     return {
         "state": JobState.WAITING,
         "run_at": due,

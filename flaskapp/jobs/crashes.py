@@ -64,7 +64,9 @@ def _crashed(session: Session, where: ColumnElement[bool], outcome: str, error: 
         else:
             seen = Error(error.type, evidence, error.traceback)
             remember(session, row, outcome, seen)
-            values = {**wait(seconds_from_now(crash_delay_seconds(crashes))), **error_columns(seen)}
+            delay = crash_delay_seconds(crashes)
+            # Without a delay it keeps its place in line.
+            values = {**wait(seconds_from_now(delay) if delay else Job.run_at), **error_columns(seen)}
         change(session, and_(where, Job.id == row.id), crashes=crashes, **values)
         session.expire(row)
     return [row.id for row in rows]

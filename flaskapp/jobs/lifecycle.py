@@ -136,7 +136,7 @@ def succeed(session: Session, outcomes: Sequence[Succeeded]) -> dict[str, str | 
     mine = select(Job.id, Job.attempt, Job.counts_for).where(
         Job.id.in_([outcome.claimed.job_id for outcome in outcomes]), Job.state == JobState.RUNNING
     )
-    ours = {(row.id, row.attempt): row.counts_for for row in session.execute(mine.with_for_update())}
+    ours = {(row.id, row.attempt): row.counts_for for row in session.execute(mine.order_by(Job.id).with_for_update())}
     winners = [outcome for outcome in outcomes if (outcome.claimed.job_id, outcome.claimed.number) in ours]
     if winners:
         row = _TABLE.c
@@ -170,8 +170,10 @@ def retry_later(session: Session, outcome: RetryLater) -> bool:
 def put_back(session: Session, outcome: Stopped) -> bool:
     """running ─▶ waiting, uncounted: its worker was asked to stop, the job did nothing wrong."""
     error = Error("Stopped", outcome.reason)
+    # It keeps its place in line: it was due before what has come since.
+    in_its_place = wait(Job.run_at)
     return archive(session, outcome.claimed, "stopped", error) and bool(
-        change(session, held(outcome.claimed), **wait(now()))
+        change(session, held(outcome.claimed), **in_its_place)
     )
 
 

@@ -206,7 +206,8 @@ def _results_of(signature: Any) -> Iterator[Mapping[str, Any]]:
     """The plain tasks whose results are this signature's: a chord's are its body's, a chain's the last step's."""
     if not isinstance(signature, dict):
         return
-    kwargs = signature.get("kwargs") or {}
+    kwargs = signature.get("kwargs")
+    kwargs = kwargs if isinstance(kwargs, dict) else {}
     match signature.get("subtask_type"):
         case "chord":
             yield from _results_of(kwargs.get("body"))
@@ -219,7 +220,10 @@ def _results_of(signature: Any) -> Iterator[Mapping[str, Any]]:
 
 def _is_named(signature: Mapping[str, Any]) -> bool:
     """A stranger's chain may hold anything; what cannot be a row is left out."""
-    texts = signature.get("task"), (signature.get("options") or {}).get("task_id")
+    options = signature.get("options")
+    if not isinstance(options, dict):
+        return False
+    texts = [signature.get("task"), options.get("task_id"), *filter(None, [options.get("group_id")])]
     return all(isinstance(text, str) and 0 < len(text) <= 155 and text.isprintable() for text in texts)
 
 

@@ -15,10 +15,10 @@ from celery.app.trace import task_has_custom, trace_task
 from celery.exceptions import Ignore, Reject
 from kombu.serialization import loads as loads_message
 from kombu.serialization import prepare_accept_content
-from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 
 from flaskapp.extensions import db, is_outage
-from flaskapp.jobs import lifecycle
+from flaskapp.jobs import lifecycle, queries
 from flaskapp.jobs.outcomes import (
     Claimed,
     Error,
@@ -38,6 +38,8 @@ CLAIM_KEY = "offload_claim"
 REJECT_REQUEUE_SECONDS = 1.0
 #: A job that meets an outage in so many attempts may be what drives the database away.
 MOST_OUTAGES = 20
+#: How the reason of such a stop begins in the history.
+OUTAGE = "The database went away"
 
 _current: ContextVar["RunningAttempt | None"] = ContextVar("attempt", default=None)
 
@@ -97,10 +99,19 @@ class RunningAttempt:
 
     def fail_with(self, problem: BaseException, error: Error) -> None:
         """As `fail`; but if its database failed and not the task, it is put back uncounted."""
-        if is_outage(problem) and self.claimed.number - self.claimed.retries <= MOST_OUTAGES:
-            self._roll_back_and(Stopped(self.claimed, f"The database went away while it ran: {problem}"))
+        if is_outage(problem) and self._outages_before() < MOST_OUTAGES:
+            self._roll_back_and(Stopped(self.claimed, f"{OUTAGE} while it ran: {problem}"))
         else:
             self.fail(error)
+
+    def _outages_before(self) -> int:
+        """How many attempts in a row of chances an outage has ended; 0 also while the database is still away."""
+        try:
+            db.session.rollback()
+            return queries.stops_because_of(db.session(), self.claimed.job_id, OUTAGE)
+        except DBAPIError:
+            db.session.remove()
+            return 0
 
     def retry(self, error: Error | None) -> None:
         """Roll back and record the retry that send_task noted."""
@@ -251,7 +262,7 @@ def _error_of(problem: BaseException) -> Error:
 
 
 def _unsettled(claimed: Claimed, problem: Exception) -> Outcome:
-    if isinstance(problem, DBAPIError):
+    if isinstance(problem, OperationalError | InterfaceError):
         return Stopped(claimed, f"The database went away while it was settled: {problem.orig}")
     return after_failure(claimed, _error_of(problem))
 

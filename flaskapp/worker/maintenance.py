@@ -44,6 +44,7 @@ class Turn:
 
     def run(self) -> None:
         """One turn; raises DBAPIError when the database does not answer."""
+        self._app.prober.nudge()
         with core_session(self._engine) as session:
             fired = self._schedules.fire_due(session)
             rescued = self._rescue(session)
@@ -56,7 +57,6 @@ class Turn:
                     self._compacted_at = time.monotonic()
         if fired or rescued or expired:
             self._app.relay.nudge()
-        self._app.prober.nudge()
 
     def _rescue(self, session: Session) -> list[str]:
         silent = self._silent(session)

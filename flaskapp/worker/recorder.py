@@ -304,6 +304,9 @@ class Recorder:
                 break
             if not request.is_suspect or held + len(chosen) < self._concurrency:
                 chosen.append(request)
+            elif time.monotonic() - request.arrived > _PATIENCE_SECONDS:
+                # Nothing more overtakes it: soon a slot is free.
+                break
         return chosen
 
     def _is_fed(self) -> bool:

@@ -15,7 +15,7 @@ from celery.worker.request import Request
 from celery.worker.state import task_ready
 from kombu.utils.json import dumps
 from kombu.utils.objects import cached_property
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import InterfaceError, OperationalError
 
 from flaskapp.broker.publisher import CRASHES_HEADER, SEND_HEADER
 from flaskapp.jobs.outcomes import Claimed, Error, Hint, Outcome, Stopped, Wish, after_failure, clean_text
@@ -152,7 +152,7 @@ class JobRequest(Request):
             if self.recorder.was_killed_by_us(self.worker_pid):
                 return Stopped(self.claimed, "Its process was stopped together with another job's.")
             return crashed(self.claimed, exc, self.worker_pid, self.memory)
-        if isinstance(exc, DBAPIError):
+        if isinstance(exc, OperationalError | InterfaceError):
             return Stopped(self.claimed, f"The database went away while it was settled: {exc.orig}")
         return after_failure(self.claimed, Error(type(exc).__name__, str(exc), traceback))
 

@@ -4,10 +4,12 @@ Order matters: the recorder is there before the first message and until the pool
 """
 
 import logging
+import threading
 import time
 from typing import Any
 
 from celery import bootsteps, current_app, signals
+from sqlalchemy.exc import DBAPIError
 
 from flaskapp.broker import topology, transports
 from flaskapp.extensions import control_engine, core_session, db
@@ -21,6 +23,7 @@ logger = logging.getLogger(__name__)
 #: Without a beat for so long, workers take its turns.
 _BEAT_MISSED_SECONDS = 10.0
 _LOOK_FOR_BEAT_EVERY = 5.0
+_EVERY_SECONDS = 1.0
 _LOOK_FOR_LOST_CHILDREN_EVERY = 0.5
 
 
@@ -52,18 +55,15 @@ class JobCore(bootsteps.StartStopStep):
             unclaimed=self.recorder.unclaimed,
             pace=self.recorder.pace,
             take_away=self.recorder.take_away,
-            every_beat=self._every_beat,
+            every_beat=self.recorder.look_at_memory,
         )
         signals.worker_shutdown.connect(self._finish, sender=worker, weak=False)
         return self
 
-    def _every_beat(self) -> None:
-        self.recorder.look_at_memory()
-        self.stand_in.look()
-
     def start(self, worker: Any) -> None:
         self.recorder.start()
         self.heartbeat.start()
+        self.stand_in.start()
 
     def register_with_event_loop(self, worker: Any, hub: Any) -> None:
         """Notice at once that a child was killed: Celery looks only every 5 s whether its last word still comes."""
@@ -113,7 +113,10 @@ class Listen(bootsteps.StartStopStep):
 
 
 class StandIn:
-    """Takes beat's turns when no beat does, so that one missing process stops nothing."""
+    """Takes beat's turns when no beat does, so that one missing process stops nothing.
+
+    In a thread of its own: a turn may wait for locks longer than a lease, and the heartbeat must go on.
+    """
 
     def __init__(self, app: Any, engine: Any) -> None:
         self._app, self._engine = app, engine
@@ -122,9 +125,24 @@ class StandIn:
         self._dead_letters = app.make_dead_letters()
         self._missed = 0
         self._needed = False
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="stand-in", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._end.wait(_EVERY_SECONDS):
+            try:
+                self.look()
+            except DBAPIError as trouble:
+                logger.warning("The database does not answer; the next look for a beat comes soon: %s", trouble.orig)
+            except Exception:
+                # Whatever it is, this thread must live: without a beat nothing else rescues jobs.
+                logger.exception("A turn in beat's place failed")
 
     def look(self) -> None:
-        """Called each second by the heartbeat."""
+        """See whether a beat is there; else take its turn. Called each second."""
         if time.monotonic() - self._looked_at > _LOOK_FOR_BEAT_EVERY:
             self._looked_at = time.monotonic()
             with core_session(self._engine) as session:
@@ -143,6 +161,9 @@ class StandIn:
             self._app.relay.nudge()
 
     def stop(self) -> None:
+        self._end.set()
+        if self._thread.is_alive():
+            self._thread.join(2)
         self._dead_letters.stop()
 
 

@@ -410,7 +410,8 @@ def test_an_address_with_nul_is_not_found_anywhere(doors: Doors):
     for rule in doors.app.url_map.iter_rules():
         path = re.sub(r"<[^>]+>", "%00", rule.rule)
         if path != rule.rule:
-            answer = browser.get(path) if "GET" in rule.methods else browser.post(path, headers=headers)
+            method = min(rule.methods - {"HEAD", "OPTIONS"})
+            answer = browser.open(path, method=method, headers=headers)
             assert answer.status_code == 404, path
 
 

@@ -225,6 +225,15 @@ def test_running_a_failed_member_again_reopens_the_join(bench: Bench) -> None:
     assert bench.account().drift == 0
 
 
+def test_a_cancelled_body_whose_join_is_broken_does_not_wait_for_ever(bench: Bench) -> None:
+    result = chord([fate.si("fail"), fate.si("ok")])(add.si(1))
+    assert cancel(bench, result.id)
+    bench.run()
+
+    assert not run_again(bench, result.id)
+    assert bench.state(result.id) == JobState.CANCELLED
+
+
 def test_a_join_with_two_failed_members_opens_when_both_run_again(bench: Bench) -> None:
     result = chord([fate.si("fail_in_first", 1), fate.si("fail_in_first", 2)])(echo.s())
     one, two = [member.id for member in result.parent]

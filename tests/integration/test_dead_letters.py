@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from flaskapp.broker import topology
 from flaskapp.broker.dead_letters import DeadLetters
-from flaskapp.broker.publisher import Publisher
+from flaskapp.broker.publisher import PROBE_HEADER, Publisher
 from flaskapp.jobs.models import DeadLetter, JobState
 from tests import makers
 from tests.gate import gate
@@ -303,3 +303,12 @@ def test_a_letter_that_no_row_can_hold_is_written_as_far_as_it_can_be(
     (letter,) = found(engine)
     assert (letter.reason, letter.payload) == ("malformed", b"odd")
     assert "value too long" in letter.detail
+
+
+def test_a_probe_that_dies_is_no_letter(engine: Engine, channel: Any, consumer: DeadLetters) -> None:
+    publish(channel, b"{}", {PROBE_HEADER: 7})
+    reject(channel)
+    publish(channel, b"null", {"task": "tests.fate", "id": "strange"})
+    reject(channel)
+
+    assert [letter.job_id for letter in found(engine)] == ["strange"]

@@ -227,6 +227,17 @@ def test_a_planned_stop_is_not_counted(session: Session) -> None:
     assert lifecycle.claim(session, [newest(session, job_id)], WORKER)
 
 
+@pytest.mark.parametrize("end", [lambda held: Stopped(held), lambda held: Crashed(held, BOOM)])
+def test_a_job_that_was_stopped_or_lost_its_process_once_keeps_its_place_in_line(session: Session, end: Any) -> None:
+    job_id = waiting(session)
+    pass_seconds(session, job_id, 600, "run_at")
+    due = row_of(session, job_id)["run_at"]
+
+    lifecycle.settle(session, [end(claim(session, job_id))])
+
+    assert row_of(session, job_id)["run_at"] == due
+
+
 def test_the_third_crash_fails_the_job_with_the_evidence(session: Session) -> None:
     job_id = waiting(session)
     lost = Error("WorkerLost", "The process 7 that ran it was ended by SIGKILL.")

@@ -2,6 +2,7 @@
 
 import pytest
 
+from flaskapp.jobs import lifecycle
 from flaskapp.jobs.models import JobState
 from flaskapp.worker import attempt
 from tests.helpers import Bench
@@ -28,6 +29,18 @@ def test_a_task_that_drives_its_database_away_fails_in_the_end(bench: Bench, mon
     job = bench.job(job_id)
     assert (job.state, job.attempt, job.error_type) == (F, 4, "OperationalError")
     assert bench.effects("k") == []
+
+
+def test_a_job_that_is_run_again_has_all_its_chances_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attempt, "MOST_OUTAGES", 3)
+    job_id = bench.fate("meet_an_outage", "k", 5)
+    bench.run()
+    with bench.session() as session, session.begin():
+        assert lifecycle.run_again(session, job_id)
+
+    bench.run()
+
+    assert (bench.state(job_id), bench.job(job_id).attempt) == (S, 6)
 
 
 def test_a_database_of_others_that_is_away_is_the_tasks_failure(bench: Bench) -> None:

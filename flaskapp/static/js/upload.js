@@ -34,6 +34,8 @@ function start(form) {
   });
 
   field.addEventListener("change", show);
+  // Chosen before this script had come.
+  if (field.files.length) show();
   // The field's own complaint would cover the page's sentence.
   form.noValidate = true;
   form.addEventListener("submit", (event) => { event.preventDefault(); send(); });
