@@ -5,12 +5,13 @@ sentence that names the variable and shows a good value. Nothing else in the app
 """
 
 import os
+import re
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -21,6 +22,7 @@ DATABASES = {"sqlite", "postgresql", "mariadb", "mysql"}
 _EXAMPLES = {
     "BROKER_URL": "amqp://user:password@localhost:5672//",
     "STORAGE_URL": "file:///var/lib/offload/uploads",
+    "MAIL_URL": "smtp://user:password@mail.example.org:587",
 }
 BROKERS = {"folder", "amqp", "amqps", "redis", "rediss", "sqs", "zookeeper", "memory"}
 
@@ -44,6 +46,21 @@ class Settings:
     trusted_proxies: int
     #: The largest upload that is accepted.
     max_upload_bytes: int
+    #: Where mail goes: a server, or a folder of .eml files.
+    mail_url: str
+    #: The sender's address.
+    mail_from: str
+    #: The one address that the public contact form writes to; empty closes the form.
+    mail_contact: str
+    #: Messages a second, to all and to one destination domain, over all workers; 0 does not limit.
+    mail_rate: float
+    mail_domain_rate: float
+    #: How long a mail server may be silent.
+    mail_timeout_seconds: float
+    #: The first pause after a "try again later"; it doubles.
+    mail_retry_seconds: float
+    #: How this site is reached from outside: for links in mails.
+    public_url: str
 
 
 def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
@@ -65,6 +82,16 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
         keep_failed_days=_number("KEEP_FAILED_DAYS", env, 90, least=0),
         trusted_proxies=int(_number("TRUSTED_PROXIES", env, 0, least=0)),
         max_upload_bytes=int(_number("MAX_UPLOAD_BYTES", env, 1_000_000_000, least=1)),
+        mail_url=_mail_url(env.get("MAIL_URL") or f"file://{quote(str(instance))}/mail"),
+        mail_from=_address("MAIL_FROM", env.get("MAIL_FROM") or "offload@localhost"),
+        mail_contact=_address("MAIL_CONTACT", env["MAIL_CONTACT"]) if env.get("MAIL_CONTACT") else "",
+        mail_rate=_number("MAIL_RATE", env, 0, least=0),
+        mail_domain_rate=_number("MAIL_DOMAIN_RATE", env, 0, least=0),
+        mail_timeout_seconds=_number("MAIL_TIMEOUT_SECONDS", env, 20, least=0.1),
+        mail_retry_seconds=_number("MAIL_RETRY_SECONDS", env, 60, least=0.1),
+        public_url=(env.get("PUBLIC_URL") or f"http://{env.get('HOST', '127.0.0.1')}:{env.get('PORT', '8000')}").rstrip(
+            "/"
+        ),
     )
 
 
@@ -139,6 +166,28 @@ def _storage_url(value: str) -> str:
             f"STORAGE_URL {value} cannot be made ({problem.strerror}). "
             f"Name a folder you may write to, e.g. {_EXAMPLES['STORAGE_URL']}."
         ) from problem
+    return value
+
+
+def _mail_url(value: str) -> str:
+    parts = urlsplit(_url("MAIL_URL", value, {"smtp", "smtps", "file"}))
+    if parts.scheme == "file":
+        folder = Path(unquote(parts.path))
+        if parts.netloc or not folder.is_absolute():
+            raise BadSetting(
+                "MAIL_URL names no absolute folder. Write three slashes, e.g. file:///var/lib/offload/mail."
+            )
+        return value
+    if not parts.hostname:
+        raise BadSetting(f"MAIL_URL names no host. Write e.g. {_EXAMPLES['MAIL_URL']}.")
+    if (tls := dict(parse_qsl(parts.query)).get("tls", "required")) not in ("required", "off"):
+        raise BadSetting(f"MAIL_URL says tls={tls}. Write tls=required (the default) or tls=off.")
+    return value
+
+
+def _address(name: str, value: str) -> str:
+    if not re.fullmatch(r"[!-~]+@[!-~]+", value) or value.count("@") != 1 or re.search(r"[<>(),;:\"\\]", value):
+        raise BadSetting(f"{name} is {value[:80]!r}, which is no plain address. Write e.g. {name}=offload@example.org.")
     return value
 
 

@@ -9,6 +9,7 @@ def init_app(app: Flask) -> None:
         jobs,
         letters,
         limits,
+        mail,
         models,
         openapi,
         problems,

@@ -8,6 +8,7 @@ from typing import Any
 from flask import Response
 
 from flaskapp.api.blueprint import answer, api
+from flaskapp.api.mail_schemas import MAIL_SCHEMAS
 from flaskapp.api.schemas import SCHEMAS, ref
 from flaskapp.jobs.models import JobState
 
@@ -47,6 +48,7 @@ _QUEUE = in_path("name", "The queue's name.")
 _SCHEDULE = in_path("schedule", "The schedule's name, percent-encoded.")
 _KEY = in_path("key", "The `limit_key` of the jobs.")
 _UPLOAD_ID = in_path("upload_id", "The upload's id.")
+_MESSAGE_ID = in_path("message_id", "The message's id.")
 _ONE_OF_THE_STATES = {"type": "string", "enum": [state.value for state in JobState]}
 
 PATHS: dict[str, dict[str, Any]] = {
@@ -103,6 +105,48 @@ PATHS: dict[str, dict[str, Any]] = {
     },
     "/uploads/{upload_id}": {
         "get": operation("Show one upload", {"200": gives("Upload", "The upload")}, parameters=[_UPLOAD_ID])
+    },
+    "/messages": {
+        "post": operation(
+            "Write a mail to one or many; each recipient's fate is a row",
+            {"202": gives("Message", "Accepted; a job sends it")},
+            parameters=[IDEMPOTENCY_KEY],
+            requestBody=json_body("NewMessage"),
+        ),
+        "get": operation(
+            "List messages, newest first",
+            {"200": gives("Messages", "One page; pass `next` as `cursor` for older ones")},
+            parameters=[
+                query("limit", {"type": "integer", "minimum": 1, "maximum": 200, "default": 50}, "Messages in a page."),
+                query("cursor", {"type": "string"}, "`next` of the page before."),
+            ],
+        ),
+    },
+    "/messages/{message_id}": {
+        "get": operation("Show one message and who got it", {"200": gives("Message", "It")}, parameters=[_MESSAGE_ID])
+    },
+    "/messages/{message_id}/cancel": {
+        "post": operation(
+            "Send it to nobody else; 409 if nobody is left",
+            {"202": gives("Message", "Cancelled for whoever has not got it")},
+            parameters=[_MESSAGE_ID, IDEMPOTENCY_KEY],
+        )
+    },
+    "/messages/{message_id}/pause": {
+        "post": operation(
+            "Take no further recipient", {"202": gives("Message", "Paused")}, parameters=[_MESSAGE_ID, IDEMPOTENCY_KEY]
+        )
+    },
+    "/messages/{message_id}/resume": {
+        "post": operation("Go on", {"202": gives("Message", "Going on")}, parameters=[_MESSAGE_ID, IDEMPOTENCY_KEY])
+    },
+    "/messages/{message_id}/retry": {
+        "post": operation(
+            "Send again to those who were rejected or expired; 409 if nobody was",
+            {"202": gives("Message", "They are queued again")},
+            parameters=[_MESSAGE_ID, IDEMPOTENCY_KEY],
+            requestBody={**json_body("RetryMessage"), "required": False},
+        )
     },
     "/stats": {"get": operation("Counts by state and the conservation check", {"200": gives("Stats", "Now")})},
     "/queues": {"get": operation("How much stands in each queue", {"200": gives("Queues", "All queues")})},
@@ -214,7 +258,7 @@ def document() -> dict[str, Any]:
         "security": [{"bearer": []}],
         "paths": PATHS,
         "components": {
-            "schemas": SCHEMAS,
+            "schemas": SCHEMAS | MAIL_SCHEMAS,
             "securitySchemes": {
                 "bearer": {
                     "type": "http",

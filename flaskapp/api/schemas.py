@@ -46,7 +46,6 @@ def page_of(name: str) -> Schema:
 
 _error = {"anyOf": [ref("Error"), {"type": "null"}]}
 _rate = {"anyOf": [ref("Rate"), {"type": "null"}]}
-
 SCHEMAS: dict[str, Schema] = {
     "NewJob": record(
         {

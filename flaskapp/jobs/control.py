@@ -4,15 +4,16 @@ Running jobs finish; those that wait stay waiting. Nothing here commits: the cal
 says how limits are kept.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import and_, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from flaskapp.jobs.clock import now
 from flaskapp.jobs.limits import Bound, Rule, forget_starts
-from flaskapp.jobs.models import Limit, Queue
+from flaskapp.jobs.models import Job, JobState, Limit, Queue
 
 
 def pause_queue(session: Session, name: str) -> bool:
@@ -45,6 +46,13 @@ def remove_limit(session: Session, key: str) -> bool:
     forget_starts(session, Bound("key", key))
     removed = session.execute(delete(Limit).where(Limit.key == key).execution_options(synchronize_session=False))
     return bool(removed.rowcount)  # type: ignore[attr-defined]
+
+
+def make_due(session: Session, live_keys: Sequence[str]) -> int:
+    """Let the waiting jobs that hold these unique keys not wait for their time; wake the relay afterwards."""
+    waits = and_(Job.live_key.in_(live_keys), Job.state == JobState.WAITING, Job.sender.is_(None), Job.run_at > now())
+    statement = update(Job).where(waits).values(run_at=now()).execution_options(synchronize_session=False)
+    return int(session.execute(statement).rowcount)  # type: ignore[attr-defined]
 
 
 class KeyLimit(NamedTuple):

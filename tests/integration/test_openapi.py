@@ -14,13 +14,14 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from flaskapp.api.openapi import document
 from flaskapp.jobs.letters import Letter, record
 from flaskapp.jobs.models import DeadLetter, Firing, Schedule
 from flaskapp.jobs.outcomes import Wish
 from flaskapp.jobs.schedules import Order
+from flaskapp.mail.models import Recipient
 from tests.integration.doors_fixtures import Doors, Script
 
 DOCUMENT = document()
@@ -139,7 +140,12 @@ def test_answers_have_the_shapes_that_are_described(doors: Doors):
     with doors.session() as session, session.begin():
         record(session, Letter("rejected", job_id="strange", task="diagnostics.echo", body=b"[[1], {}, {}]"))
         letter_id = session.scalar(select(DeadLetter.id))
+    to = ["ada@example.org", "bob@example.org"]
+    message_id = boss.post("/messages", {"to": to, "subject": "Hello", "text": "Dear both"}).json["id"]
+    with doors.session() as session, session.begin():
+        session.execute(update(Recipient).where(Recipient.address == "bob@example.org").values(state="rejected"))
     parts = {
+        "message_id": message_id,
         "job_id": job_id,
         "name": "default",
         "upload_id": upload_id,
@@ -158,6 +164,8 @@ def test_answers_have_the_shapes_that_are_described(doors: Doors):
         "/jobs": {"task": "diagnostics.echo", "args": [1]},
         "/jobs/bulk": {"jobs": [{"task": "diagnostics.echo", "args": [1]}]},
         "/queues/{name}/limits": {"max_running": 3, "rate": {"count": 10, "seconds": 60}},
+        "/messages": {"to": ["Ada <ada@example.org>"], "subject": "Hello", "text": "", "html": "<p>Dear Ada</p>"},
+        "/messages/{message_id}/retry": {"unknown": False},
         "/limits/{key}": {"rate": {"count": 1, "seconds": 0.5}},
     }
     for method, path in OPERATIONS:

@@ -156,3 +156,21 @@ def test_uploads_and_messages_stay_in_a_folder_with_odd_signs(tmp_path: Path) ->
 
     folder = tmp_path / "a#b?c%41 d"
     assert Storage(settings(folder).storage_url).kept.is_relative_to(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("MAIL_URL", "mail.example.org", "MAIL_URL begins with"),
+        ("MAIL_URL", "smtp://", "names no host"),
+        ("MAIL_URL", "smtp://mail.example.org?tls=maybe", "tls=maybe"),
+        ("MAIL_URL", "file://mail", "three slashes"),
+        ("MAIL_FROM", "Offload <offload@example.org>", "no plain address"),
+        ("MAIL_FROM", "a@b\r\nBcc: v@x", "no plain address"),
+        ("MAIL_CONTACT", "nobody", "no plain address"),
+        ("MAIL_RATE", "-1", "at least 0"),
+    ],
+)
+def test_mail_that_could_not_leave_is_found_at_the_start(tmp_path: Path, name: str, value: str, sentence: str) -> None:
+    with pytest.raises(BadSetting, match=sentence):
+        settings(tmp_path, **{name: value})

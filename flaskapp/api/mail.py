@@ -1,0 +1,149 @@
+"""Mail over HTTP: the same verbs as the pages."""
+
+from typing import Any
+
+from flask import Response, request, url_for
+from flask_login import current_user
+from werkzeug.exceptions import NotFound
+
+from flaskapp.accounts.audit import nothing_changed, write_audit
+from flaskapp.api.blueprint import answer, api
+from flaskapp.api.keys import changes
+from flaskapp.api.parsing import cursor_of, json_object, query_cursor, query_limit, refuse_unknown, time_field
+from flaskapp.api.problems import StateForbids
+from flaskapp.api.shapes import moment
+from flaskapp.errors import BadArguments
+from flaskapp.extensions import db
+from flaskapp.jobs.queries import Position
+from flaskapp.mail import actions, queries
+from flaskapp.mail.models import Message
+
+#: Fifty thousand addresses and two bodies fit.
+_BODY_LIMIT = 8_000_000
+_FIELDS = ("to", "subject", "text", "html", "send_at", "expires_at", "at_least_once")
+
+
+@api.post("/messages")
+@changes(body_limit=_BODY_LIMIT)
+def write_message() -> Response:
+    fields = json_object()
+    refuse_unknown(fields, _FIELDS)
+    to = fields.get("to")
+    if isinstance(to, str):
+        to = [to]
+    message = actions.write(
+        to if to is not None else [],
+        fields.get("subject", ""),
+        fields.get("text") or "",
+        fields.get("html"),
+        owner=current_user.name,
+        send_at=time_field(fields, "send_at"),
+        expires_at=time_field(fields, "expires_at"),
+        at_least_once=_flag(fields, "at_least_once"),
+    )
+    write_audit(db.session(), "mail.write", message.id, message.subject)
+    return answer(_shape(message), 202, url_for("api.show_message", message_id=message.id))
+
+
+@api.get("/messages")
+def list_messages() -> Response:
+    limit, cursor = query_limit(), query_cursor()
+    older = (cursor.created_at, cursor.id) if cursor else None
+    found = queries.messages(db.session(), current_user.visible_owner, older, limit + 1)
+    counts = queries.counts_of(db.session(), [message.id for message in found[:limit]])
+    last = found[limit - 1] if len(found) > limit else None
+    following = cursor_of(Position(last.created_at, last.id)) if last is not None else None
+    items = [_summary(message, counts.get(message.id, {})) for message in found[:limit]]
+    return answer({"items": items, "next": following})
+
+
+@api.get("/messages/<message_id>")
+def show_message(message_id: str) -> Response:
+    return answer(_shape(_message(message_id)))
+
+
+@api.post("/messages/<message_id>/cancel")
+@changes()
+def cancel_message(message_id: str) -> Response:
+    """Who has it keeps it; nobody else gets it."""
+    message = _message(message_id)
+    if not actions.cancel(db.session(), message) and message.cancelled_at is None:
+        raise StateForbids("Nobody is left to whom it could still not be sent.", "finished")
+    write_audit(db.session(), "mail.cancel", message.id)
+    return answer(_shape(message), 202)
+
+
+@api.post("/messages/<message_id>/pause")
+@changes()
+def pause_message(message_id: str) -> Response:
+    return _steered(message_id, "pause")
+
+
+@api.post("/messages/<message_id>/resume")
+@changes()
+def resume_message(message_id: str) -> Response:
+    return _steered(message_id, "resume")
+
+
+@api.post("/messages/<message_id>/retry")
+@changes()
+def retry_message(message_id: str) -> Response:
+    """`{"unknown": true}` sends also to those who may have it."""
+    message, fields = _message(message_id), _optional_object()
+    refuse_unknown(fields, ("unknown",))
+    if not actions.retry(db.session(), message, _flag(fields, "unknown")):
+        raise StateForbids("Nobody failed: there is nothing to send again.", "finished")
+    write_audit(db.session(), "mail.retry", message.id)
+    return answer(_shape(message), 202)
+
+
+def _steered(message_id: str, verb: str) -> Response:
+    """Paused already is paused: asking twice is no mistake."""
+    message = _message(message_id)
+    done = actions.pause(db.session(), message) if verb == "pause" else actions.resume(db.session(), message)
+    if done:
+        write_audit(db.session(), f"mail.{verb}", message.id)
+    else:
+        nothing_changed()
+    return answer(_shape(message), 202)
+
+
+def _optional_object() -> dict[str, Any]:
+    return json_object() if request.get_data() else {}
+
+
+def _flag(fields: dict[str, Any], name: str) -> bool:
+    value = fields.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise BadArguments(f"{name} must be true or false.")
+    return bool(value)
+
+
+def _message(message_id: str) -> Message:
+    message = queries.message_by_id(db.session(), message_id, current_user.visible_owner)
+    if message is None:
+        raise NotFound
+    return message
+
+
+def _summary(message: Message, counts: dict[str, int]) -> dict[str, object]:
+    return {
+        "id": message.id,
+        "owner": message.owner,
+        "subject": message.subject,
+        "created_at": moment(message.created_at),
+        "send_at": moment(message.send_at),
+        "expires_at": moment(message.expires_at),
+        "paused_at": moment(message.paused_at),
+        "cancelled_at": moment(message.cancelled_at),
+        "job_id": message.job_id,
+        "counts": counts,
+    }
+
+
+def _shape(message: Message) -> dict[str, object]:
+    found = queries.recipients(db.session(), message.id)
+    return {
+        **_summary(message, queries.counts(db.session(), message.id)),
+        "recipients": [{"address": one.address, "state": one.state, "reply": one.reply} for one in found],
+    }

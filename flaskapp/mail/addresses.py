@@ -1,0 +1,92 @@
+"""Addresses from outside: one person each, nothing in them that could become a second header or a second command."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from email.headerregistry import Address
+from email.policy import SMTP
+from typing import Any
+
+from flaskapp.errors import BadArguments
+
+MOST_RECIPIENTS = 50_000
+_LONGEST = 254
+_PLAIN = re.compile(r"([\w+-]+(?:\.[\w+-]+)*)@([\w-]+(?:\.[\w-]+)+)", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Mailbox:
+    address: str
+    name: str = ""
+
+    @property
+    def domain(self) -> str:
+        return self.address.rpartition("@")[2]
+
+    def header(self) -> Address:
+        return Address(self.name, addr_spec=self.address)
+
+
+def mailbox(text: object, where: str = "to") -> Mailbox:
+    """`ada@example.org` or `Ada <ada@example.org>`; raises BadArguments with the sentence for anything else."""
+    if not isinstance(text, str) or not text.strip():
+        raise BadArguments(f"{where} holds an empty address. Write e.g. ada@example.org.")
+    shown = repr(text[:80])
+    if not text.isprintable():
+        raise BadArguments(f"{where}: {shown} holds a line break or another control character. Write it in one line.")
+    if len(text) > 1000:
+        raise BadArguments(f"{where}: {shown} is too long for an address.")
+    found = _parsed(text.strip())
+    if found is None:
+        raise BadArguments(f"{where}: {shown} is not one address. Write e.g. ada@example.org or Ada <ada@example.org>.")
+    local, domain = found.username, _ascii_domain(found.domain)
+    address = f"{local}@{domain}"
+    if not domain or len(address) > _LONGEST or not _is_plain(local):
+        raise BadArguments(f"{where}: {shown} is not an address that mail servers take. Write e.g. ada@example.org.")
+    return Mailbox(address, found.display_name[:255])
+
+
+def mailboxes(texts: Any, where: str = "to") -> list[Mailbox]:
+    """Each address once, in their order."""
+    if not isinstance(texts, Iterable) or isinstance(texts, str | bytes | dict):
+        raise BadArguments(f'{where} must be a list of addresses, e.g. ["ada@example.org"].')
+    found: dict[str, Mailbox] = {}
+    for number, text in enumerate(texts):
+        if number >= MOST_RECIPIENTS:
+            raise BadArguments(f"{where} has more than {MOST_RECIPIENTS:,} addresses. Split the message.")
+        one = mailbox(text, f"{where}[{number}]")
+        found.setdefault(one.address.lower(), one)
+    if not found:
+        raise BadArguments(f"{where} is empty. Name at least one address, e.g. ada@example.org.")
+    return list(found.values())
+
+
+def _parsed(text: str) -> Address | None:
+    if plain := _PLAIN.fullmatch(text):
+        # Most are; the whole grammar takes a hundred times as long.
+        return Address("", plain[1], plain[2])
+    try:
+        header = SMTP.header_factory("to", text)
+        (found,) = header.addresses
+        one_group = len(header.groups) == 1 and header.groups[0].display_name is None
+    except Exception:  # noqa: BLE001 -- the parser of the standard library trips over odd texts in many ways
+        return None
+    if header.defects or not one_group or not found.username or not found.domain:
+        return None
+    return found  # type: ignore[no-any-return]
+
+
+def _is_plain(local: str) -> bool:
+    # What would need quotes is legal and never meant.
+    return 0 < len(local) <= 64 and local.isascii() and not set(local) & set(' ()<>[]:;@\\,"') and ".." not in local
+
+
+def _ascii_domain(domain: str) -> str:
+    """`bücher.example` as mail servers know it; empty if it is no domain."""
+    try:
+        encoded = domain.encode("idna").decode().lower()
+    except UnicodeError:
+        return ""
+    labels = encoded.split(".")
+    fine = all(0 < len(label) <= 63 and label.replace("-", "a").replace("_", "a").isalnum() for label in labels)
+    return encoded if fine and len(encoded) <= 253 else ""

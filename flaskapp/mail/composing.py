@@ -1,0 +1,116 @@
+"""A mail as the bytes that travel: built by the standard library, safe against lines that are not meant as lines.
+
+All that is the same for everybody is built once; only To, Message-ID and the links of the reader differ.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from email.message import EmailMessage
+from email.policy import SMTP
+from email.utils import format_datetime
+from pathlib import Path
+
+from flaskapp.errors import BadArguments
+from flaskapp.mail.addresses import Mailbox
+from flaskapp.mail.models import Message
+
+#: Plain ASCII on the wire: no server needs an extension for it.
+POLICY = SMTP.clone(cte_type="7bit")
+LONGEST_SUBJECT = 500
+LONGEST_BODY = 1_000_000
+_LINE_END = re.compile(rb"\r\n|\r|\n")
+
+
+@dataclass(frozen=True)
+class File:
+    """An attachment as it is read from storage."""
+
+    path: Path
+    name: str
+    content_type: str
+
+
+@dataclass(frozen=True)
+class Letter:
+    """One mail to one person, ready to be sent. A second sending has the same id."""
+
+    sender: str
+    recipient: str
+    message_id: str
+    content: bytes
+
+
+def check_texts(subject: object, text: object, html: object = None) -> None:
+    """Raises BadArguments for what no mail can say."""
+    if not isinstance(subject, str) or not subject.strip():
+        raise BadArguments("subject is missing. Say in a line what the mail is about.")
+    if len(subject) > LONGEST_SUBJECT:
+        raise BadArguments(f"subject is longer than {LONGEST_SUBJECT} characters. Shorten it.")
+    if not subject.isprintable():
+        raise BadArguments("subject holds a line break or another control character. Write it in one line.")
+    if html is not None and not isinstance(html, str):
+        raise BadArguments("html must be a text.")
+    if not isinstance(text, str) or not (text.strip() or (html or "").strip()):
+        raise BadArguments("text is missing. Write what the mail says.")
+    for name, body in (("text", text), ("html", html or "")):
+        if len(body) > LONGEST_BODY:
+            raise BadArguments(f"{name} is longer than {LONGEST_BODY:,} characters. Attach it as a file.")
+        if "\0" in body:
+            raise BadArguments(f"{name} holds a NUL character. Take it out.")
+
+
+class Composer:
+    """Makes the letters of one message."""
+
+    def __init__(self, message: Message, files: Sequence[File] = ()) -> None:
+        self._message = message
+        self._files = files
+        self._domain = message.sender.rpartition("@")[2]
+        self._common: bytes | None = None
+
+    def letter(self, number: int, to: Mailbox, link: str | None = None) -> Letter:
+        """The mail that is the same for everybody."""
+        if self._common is None:
+            self._common = _bytes_of(self._body(self._message.subject, self._message.text, self._message.html))
+        return self._addressed(number, to, self._common, link)
+
+    def filled_letter(
+        self, number: int, to: Mailbox, texts: tuple[str, str, str | None], link: str | None = None
+    ) -> Letter:
+        """A mail with texts of its own: (subject, text, html)."""
+        return self._addressed(number, to, _bytes_of(self._body(*texts)), link)
+
+    def _addressed(self, number: int, to: Mailbox, content: bytes, link: str | None) -> Letter:
+        message_id = f"<{number}.{self._message.id}@{self._domain}>"
+        headers = [
+            POLICY.fold_binary("To", POLICY.header_factory("To", str(to.header()))),
+            b"Message-ID: " + message_id.encode() + b"\r\n",
+        ]
+        if link is not None:
+            headers.append(
+                f"List-Unsubscribe: <{link}>\r\nList-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n".encode()
+            )
+        return Letter(self._message.sender, to.address, message_id, b"".join(headers) + content)
+
+    def _body(self, subject: str, text: str, html: str | None) -> EmailMessage:
+        mail = EmailMessage(policy=POLICY)
+        mail["From"] = self._message.sender
+        if self._message.reply_to:
+            mail["Reply-To"] = self._message.reply_to
+        mail["Subject"] = subject
+        mail["Date"] = format_datetime(self._message.created_at)
+        # No loop of two machines that answer each other.
+        mail["Auto-Submitted"] = "auto-generated"
+        mail.set_content(text)
+        if html:
+            mail.add_alternative(html, subtype="html")
+        for file in self._files:
+            main, _, sub = file.content_type.partition("/")
+            mail.add_attachment(file.path.read_bytes(), maintype=main, subtype=sub, filename=file.name)
+        return mail
+
+
+def _bytes_of(mail: EmailMessage) -> bytes:
+    # A bare CR or LF may be a line end to one server and none to the next: that is how mails are smuggled.
+    return _LINE_END.sub(b"\r\n", mail.as_bytes())

@@ -1,0 +1,216 @@
+"""One lane of a message at work: offer, commit `sending`, send, record what the server said; then the next.
+
+What is known is committed at once, except that with a server that answers within milliseconds it goes into the same
+commit as the next one's `sending`. If we die between that commit and the answer, the recipient is unknown.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from flaskapp.config import Settings
+from flaskapp.extensions import db
+from flaskapp.jobs.outcomes import Claimed
+from flaskapp.mail import recipients, routes
+from flaskapp.mail.composing import Letter
+from flaskapp.mail.models import Message
+from flaskapp.mail.models import RecipientState as State
+from flaskapp.mail.transport import NobodyKnows, NotSent, Transport
+
+#: After so long others get the worker; the job goes on behind them.
+SLICE_SECONDS = 20.0
+_AT_ONCE = 100
+_LOOK_EVERY_SECONDS = 0.5
+#: Worth staying for.
+_SHORT_WAIT_SECONDS = 1.0
+_LONGEST_PAUSE_SECONDS = 3600.0
+#: So many "later" in a row from one domain, and nobody there is asked for a while.
+_DOMAIN_STRIKES = 5
+_QUICK_SECONDS = 0.02
+
+LetterOf = Callable[[Any], Letter]
+
+
+class Delivery:
+    """What one attempt of a job does for its lane of one message."""
+
+    def __init__(self, settings: Settings, message: Message, lane: int, holder: Claimed, transport: Transport) -> None:
+        self._settings = settings
+        self._rates = routes.Rates(settings.mail_rate, settings.mail_domain_rate)
+        self._message_id = message.id
+        self._at_least_once = message.at_least_once
+        self._lane = (message.id, lane, message.lanes)
+        self._holder = holder
+        self._transport = transport
+        #: Way out → until when, by our own clock, it is closed or its rate lets nobody go.
+        self._closed: dict[str, float] = {}
+        self._looked_at = 0.0
+        #: The ways that had to wait since something last went through.
+        self._struck: set[str] = set()
+        #: Domain → how many there were told "later" in a row.
+        self._later: Counter[str] = Counter()
+        #: (recipient, state, reply, more): known, and not committed yet.
+        self._known: tuple[int, State, str, dict[str, Any]] | None = None
+        self.done = 0
+
+    def run(self, letter_of: LetterOf, on_progress: Callable[[int], None]) -> float:
+        """Send what is due for a while; answers for how many seconds the way to the rest of it is closed."""
+        ends = time.monotonic() + SLICE_SECONDS
+        while time.monotonic() < ends:
+            wait = self._seconds_closed(routes.SERVER)
+            if not wait:
+                closed = [name for name in self._closed if self._seconds_closed(name)]
+                batch = recipients.due(db.session(), *self._lane, closed, _AT_ONCE)
+                db.session.rollback()
+                if batch:
+                    if not self._send(batch, letter_of, on_progress, ends):
+                        return 0.0
+                    continue
+                soonest = recipients.seconds_to_next(db.session(), *self._lane)
+                db.session.rollback()
+                if soonest != 0 or not closed:
+                    return 0.0
+                wait = min(self._seconds_closed(name) for name in closed)
+            if wait > _SHORT_WAIT_SECONDS:
+                return wait
+            time.sleep(wait)
+        return 0.0
+
+    def _send(self, batch: list[Any], letter_of: LetterOf, on_progress: Callable[[int], None], ends: float) -> bool:
+        """False if the message is paused."""
+        goes_on = True
+        for recipient in batch:
+            if time.monotonic() > ends or self._seconds_closed(routes.SERVER):
+                break
+            if not self._seconds_closed(recipient.domain) and not (goes_on := self._one(recipient, letter_of)):
+                break
+            on_progress(self.done)
+        self._commit_known()
+        return goes_on
+
+    def _one(self, recipient: Any, letter_of: LetterOf) -> bool:
+        """False if the message is paused."""
+        try:
+            letter = letter_of(recipient)
+        except Exception as problem:  # noqa: BLE001 -- one letter that cannot be made must not keep the others
+            self._end_unsent(recipient, State.REJECTED, f"It could not be written: {problem}")
+            return True
+        began = time.monotonic()
+        try:
+            self._transport.open()
+            if not self._take_turn(recipient.domain):
+                return True
+            began = time.monotonic()
+            self._transport.offer(letter)
+        except NotSent as refusal:
+            state, reply, more = self._verdict(recipient, refusal)
+            self._end_unsent(recipient, state, reply, **more)
+            return True
+        if not self._take(recipient):
+            self._transport.withdraw()
+            return not self._is_paused()
+        state, reply, more = self._sent(recipient, letter)
+        self._known = (recipient.id, state, reply, more)
+        self.done += 1
+        if state is not State.ACCEPTED or self._struck or time.monotonic() - began > _QUICK_SECONDS:
+            self._commit_known()
+        return True
+
+    def _take(self, recipient: Any) -> bool:
+        """Commit `sending`, and with it what is known of the one before."""
+        self._write_known()
+        taken = recipients.take(db.session(), recipient.id, self._holder)
+        db.session.commit()
+        self._known = None
+        return taken
+
+    def _sent(self, recipient: Any, letter: Letter) -> tuple[State, str, dict[str, Any]]:
+        try:
+            reply = self._transport.send(letter)
+        except NotSent as refusal:
+            return self._verdict(recipient, refusal)
+        except NobodyKnows as problem:
+            if self._at_least_once or self._transport.is_repeatable:
+                return State.DEFERRED, str(problem), {"next_at": recipients.later(self._pause(recipient.tries))}
+            return State.UNKNOWN, str(problem), {}
+        self._later[recipient.domain] = 0
+        return State.ACCEPTED, str(reply), {}
+
+    def _verdict(self, recipient: Any, refusal: NotSent) -> tuple[State, str, dict[str, Any]]:
+        """What a refusal means for the recipient, and for everybody who goes the same way."""
+        if refusal.is_final:
+            return State.REJECTED, str(refusal), {}
+        pause = self._pause(recipient.tries)
+        if refusal.is_route:
+            pause = self._close(routes.SERVER, str(refusal))
+        elif refusal.reply is not None and refusal.reply.code // 10 == 45:
+            self._later[recipient.domain] += 1
+            if self._later[recipient.domain] >= _DOMAIN_STRIKES:
+                self._later[recipient.domain] = 0
+                self._close(recipient.domain, str(refusal))
+        return State.DEFERRED, str(refusal), {"next_at": recipients.later(pause)}
+
+    def _pause(self, tries: int) -> float:
+        return float(min(self._settings.mail_retry_seconds * 2 ** min(tries, 20), _LONGEST_PAUSE_SECONDS))
+
+    # --- the ways out -------------------------------------------------------------------------------------
+
+    def _seconds_closed(self, name: str) -> float:
+        """For how long nobody may go this way; others' pauses are looked up twice a second."""
+        moment = time.monotonic()
+        if moment - self._looked_at > _LOOK_EVERY_SECONDS:
+            self._looked_at = moment
+            left = routes.pauses(db.session())
+            db.session.rollback()
+            self._struck = set(left)
+            self._closed |= {each: moment + seconds for each, seconds in left.items()}
+        return max(0.0, self._closed.get(name, 0.0) - moment)
+
+    def _take_turn(self, domain: str) -> bool:
+        """False if the rate lets it not go now."""
+        if not (self._rates.server or self._rates.domain):
+            return True
+        self._commit_known()
+        name, wait = routes.take_turn(db.session(), domain, self._rates)
+        db.session.commit()
+        if wait:
+            self._closed[name] = time.monotonic() + wait
+        return not wait
+
+    def _close(self, name: str, reason: str) -> float:
+        """The caller's commit makes it known to the others."""
+        pause = routes.hold(db.session(), name, reason, self._settings.mail_retry_seconds / 10)
+        self._struck.add(name)
+        self._closed[name] = time.monotonic() + pause
+        return pause
+
+    # --- writing down -------------------------------------------------------------------------------------
+
+    def _end_unsent(self, recipient: Any, state: State, reply: str, **more: Any) -> None:
+        self._write_known()
+        tries = {"tries": recipient.tries + 1}
+        if recipients.end_unsent(db.session(), recipient.id, state, reply, **tries, **more):
+            self.done += state is State.REJECTED
+        db.session.commit()
+        self._known = None
+
+    def _write_known(self) -> None:
+        if self._known is not None:
+            recipient_id, state, reply, more = self._known
+            recipients.end(db.session(), recipient_id, self._holder, state, reply, **more)
+            if state is State.ACCEPTED and self._struck:
+                # It works again: the next pause is a short one.
+                routes.clear(db.session(), self._struck)
+                self._struck = set()
+
+    def _commit_known(self) -> None:
+        if self._known is not None:
+            self._write_known()
+            db.session.commit()
+            self._known = None
+
+    def _is_paused(self) -> bool:
+        paused = db.session.get_one(Message, self._message_id, populate_existing=True).paused_at is not None
+        db.session.rollback()
+        return paused

@@ -1,0 +1,97 @@
+"""SELECTs about mail: what was written, how far it is, who got it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import exists, func, select
+from sqlalchemy.orm import Session
+
+from flaskapp.jobs.clock import now
+from flaskapp.jobs.models import Job
+from flaskapp.mail.models import OPEN_STATES, Message, Recipient, RecipientState
+
+_UNFINISHED = (*OPEN_STATES, RecipientState.SENDING)
+
+
+def message_by_id(session: Session, message_id: str, owner: str | None) -> Message | None:
+    """None also if it is somebody else's; `owner` None sees all."""
+    message = session.get(Message, message_id)
+    return message if message is not None and owner in (None, message.owner) else None
+
+
+def locked(session: Session, message_id: str) -> Message:
+    """The message as it is now, until the caller's transaction ends."""
+    query = select(Message).where(Message.id == message_id).with_for_update()
+    return session.scalars(query.execution_options(populate_existing=True)).one()
+
+
+def counts(session: Session, message_id: str) -> dict[str, int]:
+    """State → how many, only those that there are."""
+    return counts_of(session, [message_id]).get(message_id, {})
+
+
+def counts_of(session: Session, message_ids: Sequence[str]) -> dict[str, dict[str, int]]:
+    query = select(Recipient.message_id, Recipient.state, func.count()).where(Recipient.message_id.in_(message_ids))
+    found: dict[str, dict[str, int]] = {}
+    for message_id, state, number in session.execute(query.group_by(Recipient.message_id, Recipient.state)):
+        found.setdefault(message_id, {})[state] = number
+    order = [state.value for state in RecipientState]
+    return {key: dict(sorted(each.items(), key=lambda one: order.index(one[0]))) for key, each in found.items()}
+
+
+def total(session: Session, message_id: str) -> int:
+    return session.scalar(select(func.count()).where(Recipient.message_id == message_id)) or 0
+
+
+def finished(session: Session, message_id: str) -> int:
+    final = Recipient.state.not_in(_UNFINISHED)
+    return session.scalar(select(func.count()).where(Recipient.message_id == message_id, final)) or 0
+
+
+def recipients(
+    session: Session, message_id: str, states: Sequence[str] = (), after: int = -1, limit: int | None = None
+) -> list[Recipient]:
+    """In the order in which they were written, those after place number `after`."""
+    query = select(Recipient).where(Recipient.message_id == message_id, Recipient.number > after)
+    if states:
+        query = query.where(Recipient.state.in_(states))
+    return list(session.scalars(query.order_by(Recipient.number).limit(limit)))
+
+
+def messages(session: Session, owner: str | None, older: tuple[Any, str] | None, limit: int) -> list[Message]:
+    """Newest first; `older` is the time and id of the last one of the page before."""
+    query = select(Message)
+    if owner is not None:
+        query = query.where(Message.owner == owner)
+    if older is not None:
+        at, message_id = older
+        query = query.where((Message.created_at < at) | ((Message.created_at == at) & (Message.id < message_id)))
+    return list(session.scalars(query.order_by(Message.created_at.desc(), Message.id.desc()).limit(limit)))
+
+
+def abandoned(session: Session, limit: int = 100) -> list[Message]:
+    """Ready and not paused, with something due, although no live job is there for its first or any lane."""
+    due = exists().where(
+        Recipient.message_id == Message.id, Recipient.state.in_(OPEN_STATES), Recipient.next_at <= now()
+    )
+    query = select(Message).where(due, Message.is_ready, Message.paused_at.is_(None)).order_by(Message.created_at)
+    return [message for message in session.scalars(query) if _missing_lanes(session, message)][:limit]
+
+
+def _missing_lanes(session: Session, message: Message) -> bool:
+    keys = lane_keys(message)
+    return len(session.scalars(select(Job.id).where(Job.live_key.in_(keys))).all()) < len(keys)
+
+
+def lane_keys(message: Message) -> list[str]:
+    """The unique keys of the jobs that send it."""
+    return [f"mail:{message.id}:{lane}" for lane in range(message.lanes)]
+
+
+def live_jobs(session: Session, messages: Sequence[Message]) -> dict[str, list[str]]:
+    """Message id → the ids of the jobs that work on it now."""
+    keys = {key: message.id for message in messages for key in lane_keys(message)}
+    found: dict[str, list[str]] = {}
+    for job_id, key in session.execute(select(Job.id, Job.live_key).where(Job.live_key.in_(keys))):
+        found.setdefault(keys[str(key)], []).append(job_id)
+    return found

@@ -1,0 +1,132 @@
+"""The life of a recipient: one function per arrow, each an UPDATE that names the state it leaves.
+
+    queued, deferred ─take─▶ sending ─end─▶ accepted, rejected, deferred, unknown
+    queued, deferred ─▶ cancelled, expired       rejected, expired (unknown, if asked for) ─▶ queued
+
+Nothing here commits: the caller owns the transaction. Zero rows changed means somebody was first.
+"""
+
+from collections.abc import Collection
+from datetime import datetime
+from typing import Any, cast
+
+from sqlalchemy import ColumnElement, CursorResult, Table, and_, exists, func, null, select, update
+from sqlalchemy.orm import Session
+
+from flaskapp.jobs.clock import now, seconds_from_now
+from flaskapp.jobs.models import Job, JobState
+from flaskapp.jobs.outcomes import Claimed
+from flaskapp.mail.models import FAILED_STATES, OPEN_STATES, Message, Recipient, RecipientState
+
+# A plain table: what runs once for each mail costs half as much.
+_TABLE = cast(Table, Recipient.__table__)
+
+
+def due(
+    session: Session, message_id: str, lane: int, lanes: int, closed_domains: Collection[str], limit: int
+) -> list[Any]:
+    """The next ones of this lane that may be tried now."""
+    columns = [_TABLE.c[name] for name in ("id", "number", "address", "name", "domain", "variables", "tries")]
+    query = select(*columns).where(_lane(message_id, lane, lanes), _TABLE.c.next_at <= now())
+    if closed_domains:
+        query = query.where(_TABLE.c.domain.not_in(closed_domains))
+    return list(session.execute(query.order_by(_TABLE.c.number).limit(limit)))
+
+
+def seconds_to_next(session: Session, message_id: str, lane: int, lanes: int) -> float | None:
+    """How soon the next one of this lane is due; None if none is left."""
+    query = select(func.min(_TABLE.c.next_at), now().label("moment")).where(_lane(message_id, lane, lanes))
+    soonest, moment = session.execute(query).one()
+    return None if soonest is None else max(0.0, (soonest - moment).total_seconds())
+
+
+def _lane(message_id: str, lane: int, lanes: int) -> ColumnElement[bool]:
+    mine = and_(_TABLE.c.message_id == message_id, _TABLE.c.state.in_(OPEN_STATES))
+    return and_(mine, _TABLE.c.number % lanes == lane) if lanes > 1 else mine
+
+
+def take(session: Session, recipient_id: int, holder: Claimed) -> bool:
+    """queued, deferred ─▶ sending; False if somebody was first, or the message is paused by now."""
+    paused = exists().where(Message.id == _TABLE.c.message_id, Message.paused_at.is_not(None))
+    open_ = and_(_TABLE.c.id == recipient_id, _TABLE.c.state.in_(OPEN_STATES), ~paused)
+    held = {"job_id": holder.job_id, "attempt": holder.number, "tries": _TABLE.c.tries + 1}
+    return _change(session, open_, RecipientState.SENDING, **held) == 1
+
+
+def end(session: Session, recipient_id: int, holder: Claimed, state: RecipientState, reply: str, **more: Any) -> bool:
+    """sending ─▶ how it ended; False if it is not this attempt's any more."""
+    mine = and_(
+        _TABLE.c.id == recipient_id,
+        _TABLE.c.state == RecipientState.SENDING,
+        _TABLE.c.job_id == holder.job_id,
+        _TABLE.c.attempt == holder.number,
+    )
+    return _change(session, mine, state, reply=reply, job_id=null(), attempt=null(), **more) == 1
+
+
+def end_unsent(session: Session, recipient_id: int, state: RecipientState, reply: str, **more: Any) -> bool:
+    """queued, deferred ─▶ how it ended before its content was sent."""
+    open_ = and_(_TABLE.c.id == recipient_id, _TABLE.c.state.in_(OPEN_STATES))
+    return _change(session, open_, state, reply=reply, **more) == 1
+
+
+def give_up_lost(session: Session, lost: ColumnElement[bool], is_repeatable: bool) -> int:
+    """sending, but whoever sent it is gone ─▶ unknown; ─▶ deferred where a second sending is wanted or harmless."""
+    sending = and_(_TABLE.c.state == RecipientState.SENDING, lost)
+    free = {"job_id": null(), "attempt": null(), "next_at": now()}
+    again = exists().where(Message.id == _TABLE.c.message_id, Message.at_least_once.is_(True))
+    wanted = sending if is_repeatable else and_(sending, again)
+    sentence = "The worker died while it was sent."
+    repeated = _change(session, wanted, RecipientState.DEFERRED, reply=f"{sentence} It is sent again.", **free)
+    if is_repeatable:
+        return repeated
+    unknown = f"{sentence} Nobody but the mail server knows whether it arrived."
+    return repeated + _change(session, sending, RecipientState.UNKNOWN, reply=unknown, **free)
+
+
+def of_earlier_attempt(holder: Claimed) -> ColumnElement[bool]:
+    return and_(_TABLE.c.job_id == holder.job_id, _TABLE.c.attempt != holder.number)
+
+
+def of_nobody() -> ColumnElement[bool]:
+    """Held by an attempt that does not run."""
+    runs = exists().where(Job.id == _TABLE.c.job_id, Job.state == JobState.RUNNING, Job.attempt == _TABLE.c.attempt)
+    return ~runs
+
+
+def cancel(session: Session, message_id: str) -> int:
+    return _change(session, _open_of(message_id), RecipientState.CANCELLED)
+
+
+def expire(session: Session, message_id: str | None = None) -> int:
+    """Of a message (or all) whose time is over."""
+    over = exists().where(Message.id == _TABLE.c.message_id, Message.expires_at <= now())
+    mine = _TABLE.c.state.in_(OPEN_STATES) if message_id is None else _open_of(message_id)
+    return _change(session, and_(mine, over), RecipientState.EXPIRED)
+
+
+def suppress(session: Session, address: str) -> int:
+    """Wherever it still waits."""
+    waits = and_(func.lower(_TABLE.c.address) == address.lower(), _TABLE.c.state.in_(OPEN_STATES))
+    return _change(session, waits, RecipientState.SUPPRESSED)
+
+
+def retry(session: Session, message_id: str, states: Collection[RecipientState] = FAILED_STATES) -> int:
+    """The failed ─▶ queued; what waits for its next time goes now."""
+    failed = and_(_TABLE.c.message_id == message_id, _TABLE.c.state.in_(states))
+    changed = _change(session, failed, RecipientState.QUEUED, tries=0, next_at=now())
+    deferred = and_(_TABLE.c.message_id == message_id, _TABLE.c.state == RecipientState.DEFERRED)
+    return changed + _change(session, deferred, RecipientState.DEFERRED, next_at=now())
+
+
+def later(seconds: float) -> ColumnElement[datetime]:
+    return seconds_from_now(seconds)
+
+
+def _open_of(message_id: str) -> ColumnElement[bool]:
+    return and_(_TABLE.c.message_id == message_id, _TABLE.c.state.in_(OPEN_STATES))
+
+
+def _change(session: Session, where: ColumnElement[bool], state: RecipientState, **values: Any) -> int:
+    statement = update(_TABLE).where(where).values(state=state.value, changed_at=now(), **values)
+    return cast(CursorResult[Any], session.execute(statement)).rowcount

@@ -1,0 +1,97 @@
+"""When the next mail may go: rates and pauses of the server and of each destination domain, for all workers.
+
+One row for each way out, locked while it is changed; the times are the database's. Nothing here commits, and
+nobody waits while he holds a lock.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from sqlalchemy import and_, delete, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from flaskapp.jobs.clock import now, seconds_from_now
+from flaskapp.mail.models import Route
+
+#: The way to everybody.
+SERVER = ""
+_LONGEST_PAUSE = 600.0
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Mails a second; 0 does not limit."""
+
+    server: float = 0
+    domain: float = 0
+
+
+def pauses(session: Session) -> dict[str, float]:
+    """For how many seconds each way that had to wait is still closed; below 0: it is being tried again."""
+    query = select(Route.name, Route.held_until, now().label("moment")).where(Route.strikes > 0)
+    return {name: (until - moment).total_seconds() for name, until, moment in session.execute(query) if until}
+
+
+def take_turn(session: Session, domain: str, rates: Rates) -> tuple[str, float]:
+    """The turn is taken if the seconds are 0; else which way has to wait, and how long before asking again.
+
+    Turns are spread evenly: in no second do more go than the rate says, however many workers ask.
+    """
+    wanted = {name: 1 / rate for name, rate in ((SERVER, rates.server), (domain, rates.domain)) if rate > 0}
+    if not wanted:
+        return SERVER, 0.0
+    for name in sorted(wanted):
+        _ensure(session, name)
+    query = select(Route.name, Route.next_at).where(Route.name.in_(wanted)).order_by(Route.name).with_for_update()
+    rows = session.execute(query).all()
+    # Read once the rows are locked: a turn that was taken while we waited counts.
+    moment = session.execute(select(now())).scalar_one()
+    wait, name = max(((row.next_at - moment).total_seconds(), row.name) for row in rows)
+    if wait > 0:
+        return name, wait
+    for name, seconds in wanted.items():
+        _set(session, name, next_at=seconds_from_now(seconds))
+    return SERVER, 0.0
+
+
+def hold(session: Session, name: str, reason: str, first_pause: float) -> float:
+    """The way is closed for a while, each time in a row twice as long; answers how long."""
+    _ensure(session, name)
+    row = session.execute(select(Route.strikes).where(Route.name == name).with_for_update()).one()
+    pause = min(first_pause * 2 ** min(row.strikes, 20), _LONGEST_PAUSE)
+    _set(session, name, strikes=row.strikes + 1, held_until=seconds_from_now(pause), reason=reason)
+    return float(pause)
+
+
+def clear(session: Session, names: Collection[str]) -> None:
+    """They work again, unless somebody has just closed them anew."""
+    open_ = and_(Route.name.in_(names), Route.held_until <= now())
+    statement = update(Route).where(open_).values(strikes=0, held_until=None, reason=None)
+    session.execute(statement.execution_options(synchronize_session=False))
+
+
+def troubled(session: Session) -> list[Route]:
+    """The ways that are closed now, with what was said."""
+    return list(session.scalars(select(Route).where(Route.held_until > now()).order_by(Route.name)))
+
+
+def forget_old(session: Session) -> None:
+    """Domains that nobody writes to need no row."""
+    old = Route.next_at < seconds_from_now(-86_400)
+    session.execute(delete(Route).where(old, func.coalesce(Route.held_until, Route.next_at) < now()))
+
+
+def _ensure(session: Session, name: str) -> None:
+    if session.execute(select(Route.name).where(Route.name == name)).first() is not None:
+        return
+    try:
+        with session.begin_nested():
+            session.execute(insert(Route).values(name=name, strikes=0, next_at=now()))
+    except IntegrityError:
+        return  # another worker was first
+
+
+def _set(session: Session, name: str, **values: object) -> None:
+    statement = update(Route).where(Route.name == name).values(**values)
+    session.execute(statement.execution_options(synchronize_session=False))

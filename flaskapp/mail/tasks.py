@@ -1,0 +1,99 @@
+"""Sending in the background, and picking up what lost its job.
+
+A lane of a message is one job for as long as something of it is left: when it has to wait, it waits as a row.
+"""
+
+from typing import Any
+
+from celery import shared_task
+from celery.exceptions import Ignore
+from flask import current_app
+from sqlalchemy import select
+
+from flaskapp.config import Settings
+from flaskapp.extensions import db
+from flaskapp.jobs.outcomes import Claimed
+from flaskapp.mail import files, queries, recipients, routes
+from flaskapp.mail.addresses import Mailbox
+from flaskapp.mail.composing import Composer, Letter
+from flaskapp.mail.delivering import Delivery
+from flaskapp.mail.models import Attachment, Message
+from flaskapp.mail.transport import open_transport
+from flaskapp.worker.attempt import current_attempt
+
+#: More than a slice, and more than a server that answers one byte at a time may take.
+_TIME_LIMIT = 300
+_LONGEST_WAIT_SECONDS = 3600.0
+
+
+@shared_task(name="mail.deliver", bind=True, internal=True, max_retries=None, time_limit=_TIME_LIMIT)
+def deliver(self: Any, message_id: str, lane: int) -> dict[str, Any]:
+    """Send what is due of one lane; waits as a row for what is due later."""
+    message = db.session.get(Message, message_id)
+    if message is None or lane >= message.lanes:
+        raise Ignore(f"The message {message_id} is gone.")
+    settings: Settings = current_app.config["SETTINGS"]
+    holder, transport = _holder(), open_transport(settings)
+    recipients.give_up_lost(db.session(), recipients.of_earlier_attempt(holder), transport.is_repeatable)
+    recipients.expire(db.session(), message_id)
+    composer = Composer(message, files.files_of(db.session(), message_id))
+    total = queries.total(db.session(), message_id)
+    db.session.refresh(message)
+    db.session.expunge(message)
+    db.session.commit()
+    wait = 0.0
+    if message.paused_at is None and message.is_ready:
+        delivery = Delivery(settings, message, lane, holder, transport)
+        begun = queries.finished(db.session(), message_id)
+        db.session.rollback()
+        try:
+            wait = delivery.run(
+                lambda recipient: _letter(composer, recipient),
+                lambda done: self.progress(begun + done, total, "Sending"),
+            )
+        finally:
+            transport.close()
+    return _end(self, message_id, lane, wait)
+
+
+def _end(task: Any, message_id: str, lane: int, wait: float) -> dict[str, Any]:
+    """Wait for what is left, or be done. Locked until this success is committed: a resume comes before or after."""
+    message = queries.locked(db.session(), message_id)
+    if message.paused_at is not None:
+        return {"paused": True, **queries.counts(db.session(), message_id)}
+    soonest = recipients.seconds_to_next(db.session(), message_id, lane, message.lanes)
+    if soonest is not None:
+        # To the expiry at the latest, where the rest is given up.
+        task.retry(throw=False, countdown=min(max(soonest, wait), _LONGEST_WAIT_SECONDS))
+    return queries.counts(db.session(), message_id)
+
+
+def _letter(composer: Composer, recipient: Any) -> Letter:
+    return composer.letter(recipient.number, Mailbox(recipient.address, recipient.name))
+
+
+def _holder() -> Claimed:
+    attempt = current_attempt()
+    if attempt is None:
+        raise Ignore("Mail is sent by jobs only.")
+    return attempt.claimed
+
+
+@shared_task(name="mail.sweep", internal=True)
+def sweep() -> dict[str, int]:
+    """Half-sent by nobody becomes unknown; what is due and has no job gets one; files that no mail knows go."""
+    from flaskapp.mail import actions
+
+    settings: Settings = current_app.config["SETTINGS"]
+    lost = recipients.give_up_lost(db.session(), recipients.of_nobody(), open_transport(settings).is_repeatable)
+    db.session.commit()
+    recipients.expire(db.session())
+    db.session.commit()
+    started = 0
+    for message in queries.abandoned(db.session()):
+        actions.start(db.session(), message)
+        db.session.commit()
+        started += 1
+    routes.forget_old(db.session())
+    known = set(db.session.scalars(select(Attachment.file_id)))
+    return {"lost": lost, "started": started, "files": files.storage().sweep(known)}
