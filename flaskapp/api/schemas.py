@@ -46,6 +46,7 @@ def page_of(name: str) -> Schema:
 
 _error = {"anyOf": [ref("Error"), {"type": "null"}]}
 _rate = {"anyOf": [ref("Rate"), {"type": "null"}]}
+
 SCHEMAS: dict[str, Schema] = {
     "NewJob": record(
         {
