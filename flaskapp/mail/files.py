@@ -74,6 +74,12 @@ def known_file(session: Session, incoming: IncomingFile) -> str | None:
     return None
 
 
+def attachments_of(session: Session, message_id: str) -> list[Attachment]:
+    query = select(Attachment).where(Attachment.message_id == message_id).order_by(Attachment.id)
+    return list(session.scalars(query))
+
+
 def files_of(session: Session, message_id: str) -> list[File]:
-    rows = session.scalars(select(Attachment).where(Attachment.message_id == message_id).order_by(Attachment.id))
+    """To be read when they are sent."""
+    rows = attachments_of(session, message_id)
     return [File(storage().path(row.file_id), row.name, row.content_type) for row in rows]

@@ -1,11 +1,11 @@
 """`file://`: mail lands as .eml files, so that a fresh installation sends mail without a server."""
 
-import hashlib
 import os
 from pathlib import Path
 from uuid import uuid4
 
 from flaskapp.mail.composing import Letter
+from flaskapp.mail.outbox import file_name
 from flaskapp.mail.transport import NotSent, Reply
 
 
@@ -26,7 +26,7 @@ class Folder:
         """Everybody may write into a folder."""
 
     def send(self, letter: Letter) -> Reply:
-        name = f"{hashlib.sha256(letter.message_id.encode()).hexdigest()[:32]}.eml"
+        name = file_name(letter.message_id)
         draft = self._path / f".{uuid4().hex}"
         envelope = f"X-Envelope-To: {letter.recipient}\r\n".encode()
         try:

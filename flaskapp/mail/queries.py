@@ -1,5 +1,6 @@
 """SELECTs about mail: what was written, how far it is, who got it."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from flaskapp.jobs.clock import now
 from flaskapp.jobs.models import Job
-from flaskapp.mail.models import OPEN_STATES, Message, Recipient, RecipientState
+from flaskapp.mail.models import OPEN_STATES, Message, Recipient, RecipientState, ReplyTemplate
 
 _UNFINISHED = (*OPEN_STATES, RecipientState.SENDING)
 
@@ -95,3 +96,21 @@ def live_jobs(session: Session, messages: Sequence[Message]) -> dict[str, list[s
     for job_id, key in session.execute(select(Job.id, Job.live_key).where(Job.live_key.in_(keys))):
         found.setdefault(keys[str(key)], []).append(job_id)
     return found
+
+
+def message_of_job(session: Session, job: Job) -> Message | None:
+    """The message that a mail job works on: its first argument."""
+    try:
+        args = json.loads(job.args)
+    except ValueError:
+        return None
+    wanted = args[0] if isinstance(args, list) and args else None
+    return session.get(Message, wanted) if isinstance(wanted, str) else None
+
+
+def templates(session: Session) -> list[ReplyTemplate]:
+    return list(session.scalars(select(ReplyTemplate).order_by(ReplyTemplate.name)))
+
+
+def template_by_name(session: Session, name: str) -> ReplyTemplate | None:
+    return session.scalars(select(ReplyTemplate).where(ReplyTemplate.name == name)).first()

@@ -10,7 +10,9 @@ from flask import Flask, Request, current_app, g, request
 from flaskapp.uploads.storage import IncomingFile, Storage
 
 #: The endpoints that take files; everywhere else a body of this size is refused before it is read.
-ENDPOINTS = frozenset({"uploads.upload", "api.upload_table"})
+ENDPOINTS = frozenset({"uploads.upload", "api.upload_table", "mail.compose"})
+#: Where less is taken than by an upload.
+_LESS = {"mail.compose": 22_000_000}
 #: Room for the form's other fields.
 _FORM_BYTES = 100_000
 
@@ -22,7 +24,7 @@ class ReceivingRequest(Request):
     def max_content_length(self) -> int | None:
         if self.endpoint in ENDPOINTS:
             limit: int = current_app.config["SETTINGS"].max_upload_bytes
-            return limit + _FORM_BYTES
+            return min(limit, _LESS.get(str(self.endpoint), limit)) + _FORM_BYTES
         return super().max_content_length
 
     @max_content_length.setter

@@ -1,0 +1,61 @@
+"""The compose form as it was sent: addresses as people type them, a time, files."""
+
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from flask import Request
+
+from flaskapp.errors import BadArguments
+from flaskapp.uploads.storage import IncomingFile
+
+#: A comma, semicolon or line end between addresses, but not inside quotes or angle brackets.
+_ADDRESS = re.compile(r'(?:"(?:\\.|[^"\\\n])*"|<[^<>\n]*>|[^,;\n"<]|["<])+')
+
+
+@dataclass
+class Draft:
+    """What stands in the fields; kept through every error."""
+
+    to: str = ""
+    subject: str = ""
+    text: str = ""
+    when: str = "now"
+    send_at: str = ""
+    at_least_once: bool = False
+    files: list[tuple[str, IncomingFile]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, request: Request) -> "Draft":
+        form = request.form
+        sent = [(one.filename or "", one.stream) for one in request.files.getlist("attachments") if one.filename]
+        return cls(
+            to=form.get("to", ""),
+            subject=form.get("subject", "").strip(),
+            text=form.get("text", "").replace("\r\n", "\n"),
+            when=form.get("when", "now"),
+            send_at=form.get("send_at", ""),
+            at_least_once=bool(form.get("at_least_once")),
+            files=[(name, stream) for name, stream in sent if isinstance(stream, IncomingFile)],
+        )
+
+    def addresses(self) -> list[str]:
+        return split_addresses(self.to)
+
+    def moment(self) -> datetime | None:
+        """When it is to be sent, None for now."""
+        if self.when != "later":
+            return None
+        try:
+            return datetime.fromisoformat(self.send_at).replace(tzinfo=UTC)
+        except ValueError as problem:
+            raise BadArguments("Choose a day and a time, e.g. 2027-01-31 08:00, or send it now.") from problem
+
+
+def split_addresses(text: str) -> list[str]:
+    return [found.strip() for found in _ADDRESS.findall(text) if found.strip()]
+
+
+def chosen_states(args: Any, known: list[str]) -> list[str]:
+    return [state for state in known if state in args.getlist("state")]

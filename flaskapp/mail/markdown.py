@@ -1,0 +1,23 @@
+"""What people type, as a mail: the Markdown itself is the plain text, its rendering the HTML.
+
+Tags that somebody typed stay text, and links lead to web and mail addresses only: what comes out is safe on our own
+pages too.
+"""
+
+from markdown_it import MarkdownIt
+
+_PARSER = MarkdownIt("commonmark", {"html": False, "breaks": True}).enable(["table", "strikethrough"])
+#: Deeper lists and quotes are no text for people, and slow.
+_PARSER.options["maxNesting"] = 20
+_FRAME = (
+    '<!doctype html><html><head><meta charset="utf-8"></head>'
+    '<body style="font-family:sans-serif;line-height:1.5;max-width:40em">{}</body></html>'
+)
+
+
+def rendered(text: str) -> str:
+    return str(_PARSER.render(text))
+
+
+def as_html_mail(text: str) -> str:
+    return _FRAME.format(rendered(text))

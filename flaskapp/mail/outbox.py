@@ -1,0 +1,89 @@
+"""The folder of `file://` as a mailbox: what a fresh installation has "sent", to look at."""
+
+import hashlib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email import message_from_bytes
+from email.message import EmailMessage
+from email.policy import default
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from flask import current_app
+
+from flaskapp.mail.models import Message
+
+_MOST = 200
+_LONGEST = 200_000
+
+
+@dataclass(frozen=True)
+class Landed:
+    """An .eml file as its reader would see it."""
+
+    name: str
+    at: datetime
+    size: int
+    headers: list[tuple[str, str]]
+    text: str
+    attachments: list[str]
+    source: str
+
+    def header(self, name: str) -> str:
+        return next((value for key, value in self.headers if key.lower() == name.lower()), "")
+
+
+def folder() -> Path | None:
+    """None if mail goes to a server."""
+    parts = urlsplit(current_app.config["SETTINGS"].mail_url)
+    return Path(unquote(parts.path)) if parts.scheme == "file" else None
+
+
+def newest() -> list[Landed]:
+    where = folder()
+    if where is None or not where.is_dir():
+        return []
+    found = [(path.stat().st_mtime, path) for path in where.glob("*.eml")]
+    return [_read(path) for _, path in sorted(found, reverse=True)[:_MOST]]
+
+
+def letter_of(message: Message, number: int) -> Landed | None:
+    where = folder()
+    message_id = f"<{number}.{message.id}@{message.sender.rpartition('@')[2]}>"
+    path = where / file_name(message_id) if where else None
+    return _read(path) if path is not None and path.is_file() else None
+
+
+def landed(name: str) -> Landed | None:
+    where = folder()
+    path = where / name if where and len(name) == 36 and name.removesuffix(".eml").isalnum() else None
+    return _read(path) if path is not None and path.is_file() else None
+
+
+def file_name(message_id: str) -> str:
+    return f"{hashlib.sha256(message_id.encode()).hexdigest()[:32]}.eml"
+
+
+def _read(path: Path) -> Landed:
+    content = path.read_bytes()
+    mail = message_from_bytes(content, EmailMessage, policy=default)
+    body = mail.get_body(("plain", "html"))
+    return Landed(
+        name=path.name,
+        at=datetime.fromtimestamp(path.stat().st_mtime, UTC),
+        size=len(content),
+        headers=[(key, str(value)) for key, value in mail.items()],
+        text=_text(body)[:_LONGEST],
+        attachments=[part.get_filename() or "without a name" for part in mail.iter_attachments()],
+        source=content[:_LONGEST].decode("utf-8", "replace"),
+    )
+
+
+def _text(part: Any) -> str:
+    if part is None:
+        return ""
+    try:
+        return str(part.get_content())
+    except (LookupError, ValueError):
+        return str(part.get_payload())

@@ -1,0 +1,98 @@
+"""The page where a mail is written, with its preview; and the page of what landed in the folder."""
+
+from flask import Response, abort, flash, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+from flask_login import current_user
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+
+from flaskapp.accounts.audit import nothing_changed, write_audit
+from flaskapp.accounts.protection import requires
+from flaskapp.errors import BadArguments
+from flaskapp.extensions import db
+from flaskapp.mail import actions, markdown, outbox, queries
+from flaskapp.mail.forms import Draft
+from flaskapp.mail.views import mail
+
+#: Beyond what a person reads as they type, the server need not render.
+_LONGEST_PREVIEW = 100_000
+
+
+@mail.get("/new")
+def new() -> str:
+    draft = Draft()
+    if template := queries.template_by_name(db.session(), request.args.get("template", "")):
+        draft.subject, draft.text = template.subject, template.text
+    return _page(draft)
+
+
+@mail.post("/new")
+def compose() -> ResponseReturnValue:
+    """Send it, or (without script) only show how it will look."""
+    draft = Draft.of(request)
+    if request.form.get("verb") == "preview":
+        nothing_changed()
+        return _page(draft, preview=True)
+    try:
+        message = actions.write(
+            draft.addresses(),
+            draft.subject,
+            draft.text,
+            markdown.as_html_mail(draft.text),
+            draft.files,
+            owner=current_user.name,
+            send_at=draft.moment(),
+            at_least_once=draft.at_least_once,
+        )
+    except BadArguments as refusal:
+        db.session.rollback()
+        return _page(draft, str(refusal)), 422
+    write_audit(db.session(), "mail.write", message.id, message.subject)
+    place = url_for("mail.show", message_id=message.id)
+    db.session.commit()
+    return redirect(place, 303)
+
+
+@mail.post("/preview")
+def preview() -> Response:
+    """The text as it will look; the page's script asks while somebody types."""
+    nothing_changed()
+    text = request.form.get("text", "")[:_LONGEST_PREVIEW]
+    return Response(render_template("mail/_preview.html", preview=markdown.rendered(text)))
+
+
+@mail.errorhandler(RequestEntityTooLarge)
+def too_large(_: HTTPException) -> ResponseReturnValue:
+    # What was typed came in the same body and could not be read.
+    most = f"{actions.MOST_ATTACHED_BYTES / 1e6:.0f} MB of attachments, and 500 kB of text"
+    flash(f"This mail is too large: at most {most}. Longer lists of people go in as an uploaded table.", "warning")
+    return _page(Draft()), 413
+
+
+def _page(draft: Draft, error: str = "", preview: bool = False) -> str:
+    shown = draft.text[:_LONGEST_PREVIEW]
+    return render_template(
+        "mail/new.html",
+        draft=draft,
+        error=error,
+        previewing=preview,
+        preview=markdown.rendered(shown) if shown.strip() else "",
+        templates=queries.templates(db.session()),
+        most=actions.MOST_ATTACHED_BYTES,
+    )
+
+
+@mail.get("/outbox")
+@requires("operator")
+def outbox_page() -> str:
+    if outbox.folder() is None:
+        abort(404, "Mail goes to a server here; there is no folder to show.")
+    return render_template("mail/outbox.html", letters=outbox.newest())
+
+
+@mail.get("/outbox/<name>")
+@requires("operator")
+def outbox_letter(name: str) -> str:
+    found = outbox.landed(name)
+    if found is None:
+        abort(404, "There is no such mail in the folder.")
+    return render_template("mail/letter.html", message=None, letter=found)

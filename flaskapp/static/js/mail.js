@@ -1,0 +1,28 @@
+// The preview beside the text: the server renders what was typed, once the typing pauses. Without it a button does.
+
+const form = document.querySelector("[data-preview]");
+if (form) start(form, form.querySelector("textarea[name=text]"), form.querySelector("[data-paper]"));
+
+function start(form, field, paper) {
+  let timer = 0;
+  let number = 0;
+  field.addEventListener("input", () => {
+    clearTimeout(timer);
+    timer = setTimeout(show, 300);
+  });
+
+  async function show() {
+    const mine = ++number;
+    const body = new URLSearchParams({ text: field.value, csrf_token: form.elements.csrf_token.value });
+    try {
+      const answer = await fetch(form.dataset.preview, { method: "POST", body, credentials: "same-origin" });
+      const text = await answer.text();
+      // An older answer that comes late says nothing about what stands there now.
+      if (answer.ok && !answer.redirected && mine === number) {
+        paper.replaceChildren(...new DOMParser().parseFromString(text, "text/html").body.children);
+      }
+    } catch {
+      // The network is away; the next pause in the typing asks again.
+    }
+  }
+}

@@ -1,0 +1,171 @@
+"""The pages of mail: what is typed becomes a message, every number opens its list, nobody sees others' mail."""
+
+import csv
+import io
+import re
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from flaskapp.mail.forms import split_addresses
+from flaskapp.mail.markdown import rendered
+from tests.integration.doors_fixtures import Doors, csrf_of
+from tests.integration.mail_fixtures import Post, mail_bench, post, server  # noqa: F401 -- fixtures
+
+
+@pytest.fixture
+def doors(post: Post) -> Doors:
+    return Doors(post.bench.app)
+
+
+def compose(browser: FlaskClient, **fields: Any) -> TestResponse:
+    form = {"to": "ada@x.example", "subject": "Hello", "text": "Dear **reader**", "verb": "send", **fields}
+    return browser.post("/mail/new", data={"csrf_token": csrf_of(browser, "/mail/new"), **form})
+
+
+def steer(browser: FlaskClient, place: str, verb: str) -> TestResponse:
+    form = {"csrf_token": csrf_of(browser, "/mail/new"), "verb": verb}
+    return browser.post(f"{place}/steer", data=form, follow_redirects=True)
+
+
+def counters(page: TestResponse) -> dict[str, tuple[str, str]]:
+    """State → (number, address of its list)."""
+    found = re.findall(r'<a class="mail-count[^>]*href="([^"]+)"[^>]*>.*?<b>([\d,]+)</b> (\w+)</a>', page.text)
+    return {state: (number, href.replace("&amp;", "&")) for href, number, state in found}
+
+
+def test_what_is_typed_is_sent_with_its_attachment(post: Post, doors: Doors):
+    ada = doors.signed_in("ada")
+    answer = compose(ada, to="ada@x.example, Bob <bob@x.example>", attachments=(io.BytesIO(b"a,b\n1,2\n"), "t.csv"))
+    assert answer.status_code == 303, answer.text
+    post.bench.run()
+    (letter,) = post.inbox.of("bob@x.example")
+    assert letter.get_body(("plain",)).get_content() == "Dear **reader**\n"
+    assert "<p>Dear <strong>reader</strong></p>" in letter.get_body(("html",)).get_content()
+    assert [part.get_filename() for part in letter.iter_attachments()] == ["t.csv"]
+    page = ada.get(answer.location)
+    assert "250 2.0.0 taken as 1" in page.text
+    assert counters(page)["accepted"][0] == "2"
+
+
+def test_every_number_opens_its_list(post: Post, doors: Doors):
+    ada = doors.signed_in("ada")
+    place = compose(ada, to="ada@x.example\nno@x.example\nno2@x.example\nlater@x.example").location
+    post.bench.run()
+    numbers = counters(ada.get("/mail"))
+    assert {state: number for state, (number, _) in numbers.items()} == {
+        "accepted": "1",
+        "deferred": "1",
+        "rejected": "2",
+    }
+    page = ada.get(numbers["rejected"][1])
+    assert re.findall(r"<bdi>(\w+@x.example)</bdi>", page.text) == ["no@x.example", "no2@x.example"]
+    assert "Retry the 2 that failed" in page.text
+    steer(ada, place, "retry")
+    assert counters(ada.get(place))["queued"][0] == "2"
+    assert "Cancelled. 3 of them" in steer(ada, place, "cancel").text
+
+
+def test_pause_and_go_on_by_their_buttons(post: Post, doors: Doors):
+    ada = doors.signed_in("ada")
+    place = compose(ada).location
+    assert "Paused." in steer(ada, place, "pause").text
+    post.bench.run()
+    assert post.inbox.letters == []
+    assert "It goes on." in steer(ada, place, "resume").text
+    post.bench.run()
+    assert len(post.inbox.letters) == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"to": "ada"}, "is not one address"),
+        ({"to": ""}, "to is empty"),
+        ({"subject": "a\rBcc: v@x"}, "line break"),
+        ({"when": "later", "send_at": "tomorrow"}, "Choose a day and a time"),
+        ({"attachments": 21_000_000}, "more than 20 MB"),
+    ],
+)
+def test_an_error_keeps_what_was_typed(post: Post, doors: Doors, fields: dict[str, Any], sentence: str):
+    if size := fields.get("attachments"):
+        fields = {"attachments": (io.BytesIO(b"x" * size), "big.bin")}
+    answer = compose(doors.signed_in("ada"), **{"text": "A long & careful text", **fields})
+    assert answer.status_code == 422
+    assert sentence in answer.text
+    assert "A long &amp; careful text" in answer.text
+    assert post.bench.jobs() == []
+
+
+def test_the_preview_is_made_by_the_server_and_runs_nothing(post: Post, doors: Doors):
+    ada = doors.signed_in("ada")
+    form = {
+        "csrf_token": csrf_of(ada, "/mail/new"),
+        "text": "# Hi\n<img src=x onerror=alert(1)>[x](javascript:alert(1))",
+    }
+    page = ada.post("/mail/preview", data=form).text
+    assert "<h1>Hi</h1>" in page
+    assert "<img" not in page
+    assert 'href="javascript' not in page
+    # Without script a button asks for it.
+    assert "<strong>reader</strong>" in compose(ada, verb="preview").text
+
+
+@pytest.mark.parametrize("text", ["[" * 50_000, ">" * 50_000, "*a " * 30_000, "`" * 50_000, "- " * 20_000])
+def test_no_text_keeps_the_preview_busy(text: str):
+    rendered(text)
+
+
+def test_nobody_sees_or_steers_the_mail_of_others(post: Post, doors: Doors):
+    place = compose(doors.signed_in("ada")).location
+    eve, boss = doors.signed_in("eve"), doors.signed_in("boss", "operator")
+    for path in (place, f"{place}/recipients.csv", f"{place}/letters/0"):
+        assert eve.get(path).status_code == 404
+    assert steer(eve, place, "cancel").status_code == 404
+    assert "Hello" not in eve.get("/mail").text
+    assert "Hello" in boss.get("/mail").text
+    assert eve.get("/mail/outbox").status_code == 403
+    assert doors.browser().get(place).status_code == 303
+
+
+def test_a_spreadsheet_runs_nothing_of_the_export(post: Post, doors: Doors):
+    ada = doors.signed_in("ada")
+    place = compose(ada, to='"=cmd()" <ada@x.example>\nno@x.example').location
+    post.bench.run()
+    rows = list(csv.reader(io.StringIO(ada.get(f"{place}/recipients.csv").text.removeprefix("\ufeff"))))
+    assert rows[1][:4] == ["ada@x.example", "'=cmd()", "accepted", "250 2.0.0 taken as 1"]
+    only = ada.get(f"{place}/recipients.csv?state=rejected").text
+    assert [row[0] for row in list(csv.reader(io.StringIO(only)))[1:]] == ["no@x.example"]
+
+
+def test_html_in_a_subject_stays_text(post: Post, doors: Doors):
+    ada = doors.signed_in("ada")
+    place = compose(ada, subject="<script>alert(1)</script>").location
+    for path in ("/mail", place):
+        assert "<script>alert" not in ada.get(path).text
+
+
+def test_a_fresh_installation_shows_what_landed_in_its_folder(post: Post, doors: Doors):
+    post.set(mail_url=f"file://{post.bench.folder}/landed")
+    boss = doors.signed_in("boss", "operator")
+    place = compose(boss, subject="Grüße").location
+    post.bench.run()
+    assert counters(boss.get(place))["accepted"][0] == "1"
+    assert "Dear **reader**" in boss.get(f"{place}/letters/0").text
+    listed = boss.get("/mail/outbox").text
+    assert "Grüße" in listed
+    (href,) = set(re.findall(r'href="(/mail/outbox/\w+\.eml)"', listed))
+    assert "Message-ID" in boss.get(href).text
+    assert boss.get("/mail/outbox/..%2Fsecret_key.eml").status_code == 404
+
+
+def test_addresses_are_read_as_people_write_them():
+    text = 'ada@x.example; "Lovelace, Ada" <ada@y.example>,\nBob <bob@x.example>\n\n,cy@x.example'
+    assert split_addresses(text) == [
+        "ada@x.example",
+        '"Lovelace, Ada" <ada@y.example>',
+        "Bob <bob@x.example>",
+        "cy@x.example",
+    ]
