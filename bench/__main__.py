@@ -9,7 +9,7 @@ import platform
 import tempfile
 from pathlib import Path
 
-from bench import draining, loading, relaying
+from bench import draining, loading, mailing, relaying
 from tests import services
 
 
@@ -19,7 +19,11 @@ def main() -> None:
     print(f"Python {platform.python_version()}, {os.cpu_count()} cores", flush=True)
     print(f"{'what':<58} {'ours':>12} {'other':>12} {'ratio':>7}")
     with services.rabbitmq(folder / "rabbitmq") as broker, services.postgresql(folder / "postgresql") as database:
-        for row in (*draining.rows(broker, database, folder), *relaying.rows(broker, database)):
+        for row in (
+            *draining.rows(broker, database, folder),
+            *relaying.rows(broker, database),
+            *mailing.rows(broker, database, folder),
+        ):
             show(*row)
     for row in loading.rows(folder):
         show(*row)

@@ -84,7 +84,7 @@ class Composer:
     def _addressed(self, number: int, to: Mailbox, content: bytes, link: str | None) -> Letter:
         message_id = f"<{number}.{self._message.id}@{self._domain}>"
         headers = [
-            POLICY.fold_binary("To", POLICY.header_factory("To", str(to.header()))),
+            _to(to),
             b"Message-ID: " + message_id.encode() + b"\r\n",
         ]
         if link is not None:
@@ -109,6 +109,13 @@ class Composer:
             main, _, sub = file.content_type.partition("/")
             mail.add_attachment(file.path.read_bytes(), maintype=main, subtype=sub, filename=file.name)
         return mail
+
+
+def _to(to: Mailbox) -> bytes:
+    if not to.name:
+        # A plain address needs no folding and no encoding, which cost more than sending it.
+        return b"To: " + to.address.encode("ascii") + b"\r\n"
+    return POLICY.fold_binary("To", POLICY.header_factory("To", str(to.header())))
 
 
 def _bytes_of(mail: EmailMessage) -> bytes:

@@ -7,7 +7,7 @@ commit as the next one's `sending`. If we die between that commit and the answer
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from flaskapp.config import Settings
 from flaskapp.extensions import db
@@ -32,6 +32,12 @@ _QUICK_SECONDS = 0.02
 LetterOf = Callable[[Any], Letter]
 
 
+class Verdict(NamedTuple):
+    state: State
+    reply: str
+    retry_in: float = 0
+
+
 class Delivery:
     """What one attempt of a job does for its lane of one message."""
 
@@ -50,8 +56,8 @@ class Delivery:
         self._struck: set[str] = set()
         #: Domain → how many there were told "later" in a row.
         self._later: Counter[str] = Counter()
-        #: (recipient, state, reply, more): known, and not committed yet.
-        self._known: tuple[int, State, str, dict[str, Any]] | None = None
+        #: A recipient whose fate is known, and not committed yet.
+        self._known: tuple[int, Verdict] | None = None
         self.done = 0
 
     def run(self, letter_of: LetterOf, on_progress: Callable[[int], None]) -> float:
@@ -94,7 +100,7 @@ class Delivery:
         try:
             letter = letter_of(recipient)
         except Exception as problem:  # noqa: BLE001 -- one letter that cannot be made must not keep the others
-            self._end_unsent(recipient, State.REJECTED, f"It could not be written: {problem}")
+            self._end_unsent(recipient, Verdict(State.REJECTED, f"It could not be written: {problem}"))
             return True
         began = time.monotonic()
         try:
@@ -104,16 +110,15 @@ class Delivery:
             began = time.monotonic()
             self._transport.offer(letter)
         except NotSent as refusal:
-            state, reply, more = self._verdict(recipient, refusal)
-            self._end_unsent(recipient, state, reply, **more)
+            self._end_unsent(recipient, self._verdict(recipient, refusal))
             return True
         if not self._take(recipient):
             self._transport.withdraw()
             return not self._is_paused()
-        state, reply, more = self._sent(recipient, letter)
-        self._known = (recipient.id, state, reply, more)
+        verdict = self._sent(recipient, letter)
+        self._known = (recipient.id, verdict)
         self.done += 1
-        if state is not State.ACCEPTED or self._struck or time.monotonic() - began > _QUICK_SECONDS:
+        if verdict.state is not State.ACCEPTED or self._struck or time.monotonic() - began > _QUICK_SECONDS:
             self._commit_known()
         return True
 
@@ -125,22 +130,22 @@ class Delivery:
         self._known = None
         return taken
 
-    def _sent(self, recipient: Any, letter: Letter) -> tuple[State, str, dict[str, Any]]:
+    def _sent(self, recipient: Any, letter: Letter) -> Verdict:
         try:
             reply = self._transport.send(letter)
         except NotSent as refusal:
             return self._verdict(recipient, refusal)
         except NobodyKnows as problem:
             if self._at_least_once or self._transport.is_repeatable:
-                return State.DEFERRED, str(problem), {"next_at": recipients.later(self._pause(recipient.tries))}
-            return State.UNKNOWN, str(problem), {}
+                return Verdict(State.DEFERRED, str(problem), self._pause(recipient.tries))
+            return Verdict(State.UNKNOWN, str(problem))
         self._later[recipient.domain] = 0
-        return State.ACCEPTED, str(reply), {}
+        return Verdict(State.ACCEPTED, str(reply))
 
-    def _verdict(self, recipient: Any, refusal: NotSent) -> tuple[State, str, dict[str, Any]]:
+    def _verdict(self, recipient: Any, refusal: NotSent) -> Verdict:
         """What a refusal means for the recipient, and for everybody who goes the same way."""
         if refusal.is_final:
-            return State.REJECTED, str(refusal), {}
+            return Verdict(State.REJECTED, str(refusal))
         pause = self._pause(recipient.tries)
         if refusal.is_route:
             pause = self._close(routes.SERVER, str(refusal))
@@ -149,7 +154,7 @@ class Delivery:
             if self._later[recipient.domain] >= _DOMAIN_STRIKES:
                 self._later[recipient.domain] = 0
                 self._close(recipient.domain, str(refusal))
-        return State.DEFERRED, str(refusal), {"next_at": recipients.later(pause)}
+        return Verdict(State.DEFERRED, str(refusal), pause)
 
     def _pause(self, tries: int) -> float:
         return float(min(self._settings.mail_retry_seconds * 2 ** min(tries, 20), _LONGEST_PAUSE_SECONDS))
@@ -187,19 +192,18 @@ class Delivery:
 
     # --- writing down -------------------------------------------------------------------------------------
 
-    def _end_unsent(self, recipient: Any, state: State, reply: str, **more: Any) -> None:
+    def _end_unsent(self, recipient: Any, verdict: Verdict) -> None:
         self._write_known()
-        tries = {"tries": recipient.tries + 1}
-        if recipients.end_unsent(db.session(), recipient.id, state, reply, **tries, **more):
-            self.done += state is State.REJECTED
+        if recipients.end_unsent(db.session(), recipient.id, *verdict):
+            self.done += verdict.state is State.REJECTED
         db.session.commit()
         self._known = None
 
     def _write_known(self) -> None:
         if self._known is not None:
-            recipient_id, state, reply, more = self._known
-            recipients.end(db.session(), recipient_id, self._holder, state, reply, **more)
-            if state is State.ACCEPTED and self._struck:
+            recipient_id, verdict = self._known
+            recipients.end(db.session(), recipient_id, self._holder, *verdict)
+            if verdict.state is State.ACCEPTED and self._struck:
                 # It works again: the next pause is a short one.
                 routes.clear(db.session(), self._struck)
                 self._struck = set()

@@ -7,10 +7,9 @@ Nothing here commits: the caller owns the transaction. Zero rows changed means s
 """
 
 from collections.abc import Collection
-from datetime import datetime
 from typing import Any, cast
 
-from sqlalchemy import ColumnElement, CursorResult, Table, and_, exists, func, null, select, update
+from sqlalchemy import ColumnElement, CursorResult, Float, Table, and_, bindparam, exists, func, null, select, update
 from sqlalchemy.orm import Session
 
 from flaskapp.jobs.clock import now, seconds_from_now
@@ -47,26 +46,46 @@ def _lane(message_id: str, lane: int, lanes: int) -> ColumnElement[bool]:
 
 def take(session: Session, recipient_id: int, holder: Claimed) -> bool:
     """queued, deferred ─▶ sending; False if somebody was first, or the message is paused by now."""
-    paused = exists().where(Message.id == _TABLE.c.message_id, Message.paused_at.is_not(None))
-    open_ = and_(_TABLE.c.id == recipient_id, _TABLE.c.state.in_(OPEN_STATES), ~paused)
-    held = {"job_id": holder.job_id, "attempt": holder.number, "tries": _TABLE.c.tries + 1}
-    return _change(session, open_, RecipientState.SENDING, **held) == 1
+    held = {"recipient": recipient_id, "holder": holder.job_id, "claim": holder.number}
+    return cast(CursorResult[Any], session.connection().execute(_TAKE, held)).rowcount == 1
 
 
-def end(session: Session, recipient_id: int, holder: Claimed, state: RecipientState, reply: str, **more: Any) -> bool:
+def end(
+    session: Session, recipient_id: int, holder: Claimed, state: RecipientState, reply: str, retry_in: float = 0
+) -> bool:
     """sending ─▶ how it ended; False if it is not this attempt's any more."""
+    held = {"recipient": recipient_id, "holder": holder.job_id, "claim": holder.number}
+    values = {"ended": state.value, "said": reply, "seconds": retry_in}
+    return cast(CursorResult[Any], session.connection().execute(_END, held | values)).rowcount == 1
+
+
+def _take_statement() -> Any:
+    paused = exists().where(Message.id == _TABLE.c.message_id, Message.paused_at.is_not(None))
+    open_ = and_(_TABLE.c.id == bindparam("recipient"), _TABLE.c.state.in_(OPEN_STATES), ~paused)
+    held = {"job_id": bindparam("holder"), "attempt": bindparam("claim"), "tries": _TABLE.c.tries + 1}
+    return update(_TABLE).where(open_).values(state=RecipientState.SENDING.value, changed_at=now(), **held)
+
+
+def _end_statement() -> Any:
     mine = and_(
-        _TABLE.c.id == recipient_id,
-        _TABLE.c.state == RecipientState.SENDING,
-        _TABLE.c.job_id == holder.job_id,
-        _TABLE.c.attempt == holder.number,
+        _TABLE.c.id == bindparam("recipient"),
+        _TABLE.c.state == RecipientState.SENDING.value,
+        _TABLE.c.job_id == bindparam("holder"),
+        _TABLE.c.attempt == bindparam("claim"),
     )
-    return _change(session, mine, state, reply=reply, job_id=null(), attempt=null(), **more) == 1
+    due = seconds_from_now(bindparam("seconds", type_=Float))
+    free = {"job_id": null(), "attempt": null(), "next_at": due, "changed_at": now()}
+    return update(_TABLE).where(mine).values(state=bindparam("ended"), reply=bindparam("said"), **free)
 
 
-def end_unsent(session: Session, recipient_id: int, state: RecipientState, reply: str, **more: Any) -> bool:
-    """queued, deferred ─▶ how it ended before its content was sent."""
+#: Made once: these two run for each mail, and putting them together costs as much as running them.
+_TAKE, _END = _take_statement(), _end_statement()
+
+
+def end_unsent(session: Session, recipient_id: int, state: RecipientState, reply: str, retry_in: float = 0) -> bool:
+    """queued, deferred ─▶ how it ended before its content was sent; that was a try, too."""
     open_ = and_(_TABLE.c.id == recipient_id, _TABLE.c.state.in_(OPEN_STATES))
+    more = {"tries": _TABLE.c.tries + 1, "next_at": seconds_from_now(retry_in)}
     return _change(session, open_, state, reply=reply, **more) == 1
 
 
@@ -117,10 +136,6 @@ def retry(session: Session, message_id: str, states: Collection[RecipientState] 
     changed = _change(session, failed, RecipientState.QUEUED, tries=0, next_at=now())
     deferred = and_(_TABLE.c.message_id == message_id, _TABLE.c.state == RecipientState.DEFERRED)
     return changed + _change(session, deferred, RecipientState.DEFERRED, next_at=now())
-
-
-def later(seconds: float) -> ColumnElement[datetime]:
-    return seconds_from_now(seconds)
 
 
 def _open_of(message_id: str) -> ColumnElement[bool]:
