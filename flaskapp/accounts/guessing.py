@@ -24,7 +24,7 @@ def init_app(app: Flask) -> None:
 def count_guess(name: str, address: str) -> None:
     """Raise TooManyRequests, without looking at the password, once there were too many."""
     limiter: MovingWindowRateLimiter = current_app.extensions["guessing"]
-    within = limiter.test(PER_ADDRESS, "address", _network(address)) and limiter.hit(PER_NAME, "name", name)
+    within = limiter.test(PER_ADDRESS, "address", network(address)) and limiter.hit(PER_NAME, "name", name)
     if not within:
         raise TooManyRequests(
             f"Too many attempts to sign in. Wait {MINUTES} minutes, then try again.", retry_after=MINUTES * 60
@@ -32,14 +32,14 @@ def count_guess(name: str, address: str) -> None:
 
 
 def guessed_wrong(address: str) -> None:
-    current_app.extensions["guessing"].hit(PER_ADDRESS, "address", _network(address))
+    current_app.extensions["guessing"].hit(PER_ADDRESS, "address", network(address))
 
 
 def guessed_right(name: str) -> None:
     current_app.extensions["guessing"].clear(PER_NAME, "name", name)
 
 
-def _network(address: str) -> str:
+def network(address: str) -> str:
     """One IPv6 customer has a whole /64: its addresses count as one."""
     try:
         ip = ip_address(address)

@@ -36,6 +36,12 @@ def public(view: Callable[P, R]) -> Callable[P, R]:
     return view
 
 
+def signed(view: Callable[P, R]) -> Callable[P, R]:
+    """Mark a view whose address carries a signature: no foreign page can make one, so it needs no CSRF token."""
+    view.is_signed = True  # type: ignore[attr-defined]
+    return view
+
+
 def requires(role: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Refuse with 403 whoever may do less than `role`."""
 
@@ -70,7 +76,7 @@ def _admit() -> ResponseReturnValue | None:
         if not current_user.is_authenticated:
             return _ask_to_sign_in()
         g.job_owner = current_user.name
-    if request.method in CHANGING_METHODS and not _came_with_token():
+    if request.method in CHANGING_METHODS and not (_came_with_token() or _is_signed(request.endpoint)):
         _check_csrf()
     return None
 
@@ -78,6 +84,10 @@ def _admit() -> ResponseReturnValue | None:
 def _is_public(endpoint: str) -> bool:
     view = current_app.view_functions.get(endpoint)
     return endpoint in PUBLIC_ENDPOINTS or endpoint.endswith(".static") or getattr(view, "is_public", False)
+
+
+def _is_signed(endpoint: str) -> bool:
+    return getattr(current_app.view_functions.get(endpoint), "is_signed", False)
 
 
 def _came_with_token() -> bool:

@@ -4,10 +4,24 @@ from flask import Flask
 
 
 def init_app(app: Flask) -> None:
-    from flaskapp.mail import files, models, tasks, views, writing  # noqa: F401 -- importing registers them
+    from flaskapp.mail import (  # noqa: F401 -- importing registers them
+        contact,
+        files,
+        kept,
+        merge_views,
+        merging,
+        models,
+        tasks,
+        unsubscribing,
+        views,
+        writing,
+    )
 
     files.init_app(app)
-    app.register_blueprint(views.mail)
-    app.extensions.setdefault("job_titles", {})[tasks.deliver.name] = views.title_of
-    app.extensions.setdefault("job_results", {})[tasks.deliver.name] = views.result_of
-    app.extensions.setdefault("job_styles", {})[tasks.deliver.name] = "mail.css"
+    contact.init_app(app)
+    for blueprint in (views.mail, unsubscribing.leaving, contact.contact):
+        app.register_blueprint(blueprint)
+    for task in (tasks.deliver, merging.prepare):
+        app.extensions.setdefault("job_titles", {})[task.name] = views.title_of
+        app.extensions.setdefault("job_results", {})[task.name] = views.result_of
+        app.extensions.setdefault("job_styles", {})[task.name] = "mail.css"

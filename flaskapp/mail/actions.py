@@ -26,7 +26,7 @@ from flaskapp.uploads.storage import IncomingFile
 from flaskapp.worker.sessions import wake_relay
 
 #: What was not sent by then, because the server was away or said "later", is given up.
-_EXPIRES_AFTER = timedelta(days=2)
+EXPIRES_AFTER = timedelta(days=2)
 MOST_ATTACHED_BYTES = 20_000_000
 _MOST_FILES = 20
 #: From here on a message gets more than one connection.
@@ -59,7 +59,7 @@ def write(
     message = Message(
         id=str(uuid4()),
         owner=owner or "",
-        sender=_settings().mail_from,
+        sender=settings().mail_from,
         reply_to=reply_to,
         subject=subject,
         text=text,
@@ -67,7 +67,7 @@ def write(
         at_least_once=at_least_once,
         created_at=moment,
         send_at=send_at,
-        expires_at=expires_at or send_at + _EXPIRES_AFTER,
+        expires_at=expires_at or send_at + EXPIRES_AFTER,
         lanes=lanes_for(len(mailboxes_)),
     )
     if message.expires_at <= send_at:
@@ -176,7 +176,7 @@ def retry(session: Session, message: Message, also_unknown: bool = False) -> int
     count = recipients.retry(session, message.id, states)
     if count:
         moment: datetime = session.execute(select(now())).scalar_one()
-        locked.expires_at = max(locked.expires_at, moment + _EXPIRES_AFTER)
+        locked.expires_at = max(locked.expires_at, moment + EXPIRES_AFTER)
         session.flush()
         start(session, locked)
         # A lane that waits for a later time looks at once.
@@ -196,6 +196,6 @@ def suppress(session: Session, address: str, reason: str) -> bool:
     return is_new
 
 
-def _settings() -> Settings:
+def settings() -> Settings:
     settings: Settings = current_app.config["SETTINGS"]
     return settings

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from flaskapp.jobs.clock import now
 from flaskapp.jobs.models import Job
-from flaskapp.mail.models import OPEN_STATES, Message, Recipient, RecipientState, ReplyTemplate
+from flaskapp.mail.models import OPEN_STATES, Message, Recipient, RecipientState, ReplyTemplate, Suppression
 
 _UNFINISHED = (*OPEN_STATES, RecipientState.SENDING)
 
@@ -114,3 +114,7 @@ def templates(session: Session) -> list[ReplyTemplate]:
 
 def template_by_name(session: Session, name: str) -> ReplyTemplate | None:
     return session.scalars(select(ReplyTemplate).where(ReplyTemplate.name == name)).first()
+
+
+def suppressions(session: Session, limit: int) -> list[Suppression]:
+    return list(session.scalars(select(Suppression).order_by(Suppression.created_at.desc()).limit(limit)))

@@ -3,6 +3,7 @@
 A lane of a message is one job for as long as something of it is left: when it has to wait, it waits as a row.
 """
 
+import json
 from typing import Any
 
 from celery import shared_task
@@ -13,10 +14,11 @@ from sqlalchemy import select
 from flaskapp.config import Settings
 from flaskapp.extensions import db
 from flaskapp.jobs.outcomes import Claimed
-from flaskapp.mail import files, queries, recipients, routes
+from flaskapp.mail import files, links, queries, recipients, routes
 from flaskapp.mail.addresses import Mailbox
 from flaskapp.mail.composing import Composer, Letter
-from flaskapp.mail.delivering import Delivery
+from flaskapp.mail.delivering import Delivery, LetterOf
+from flaskapp.mail.merge_texts import Merge
 from flaskapp.mail.models import Attachment, Message
 from flaskapp.mail.transport import open_transport
 from flaskapp.worker.attempt import current_attempt
@@ -48,7 +50,7 @@ def deliver(self: Any, message_id: str, lane: int) -> dict[str, Any]:
         db.session.rollback()
         try:
             wait = delivery.run(
-                lambda recipient: _letter(composer, recipient),
+                _letters(settings, message, composer),
                 lambda done: self.progress(begun + done, total, "Sending"),
             )
         finally:
@@ -68,8 +70,18 @@ def _end(task: Any, message_id: str, lane: int, wait: float) -> dict[str, Any]:
     return queries.counts(db.session(), message_id)
 
 
-def _letter(composer: Composer, recipient: Any) -> Letter:
-    return composer.letter(recipient.number, Mailbox(recipient.address, recipient.name))
+def _letters(settings: Settings, message: Message, composer: Composer) -> LetterOf:
+    merge = Merge(message.subject, message.text) if message.is_template else None
+
+    def letter(recipient: Any) -> Letter:
+        to = Mailbox(recipient.address, recipient.name)
+        link = links.link(settings, message.id, recipient.number) if message.can_unsubscribe else None
+        if merge is None:
+            return composer.letter(recipient.number, to, link)
+        texts = merge.letter_texts(json.loads(recipient.variables or "{}"))
+        return composer.filled_letter(recipient.number, to, texts, link)
+
+    return letter
 
 
 def _holder() -> Claimed:

@@ -1,0 +1,91 @@
+"""`{{ column }}` in a text, filled from one row: Jinja's sandbox, and of its language only what cannot loop or call.
+
+A template that passes `Template` costs as much time as it is long; what comes out is counted while it is made. A name
+without a value is an error, never an empty place.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+
+from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, UndefinedError, nodes
+from jinja2.meta import find_undeclared_variables
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from flaskapp.errors import BadArguments
+
+LONGEST_TEMPLATE = 100_000
+LONGEST_TEXT = 500_000
+_FILTERS = {"upper", "lower", "title", "capitalize", "trim", "default", "d", "round", "int", "abs"}
+_NODES = (
+    *(nodes.Template, nodes.Output, nodes.TemplateData, nodes.Name, nodes.Const, nodes.Filter, nodes.If),
+    *(nodes.CondExpr, nodes.Compare, nodes.Operand, nodes.And, nodes.Or, nodes.Not, nodes.Test, nodes.Keyword),
+)
+_TESTS = {"defined", "undefined", "none", "string", "number", "even", "odd"}
+_ENVIRONMENT = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)
+_ENVIRONMENT.globals.clear()
+
+
+class Filling:
+    """One text with places to fill; raises BadArguments, with the sentence for the person, for all that is wrong."""
+
+    def __init__(self, text: str, where: str) -> None:
+        self._where = where
+        if len(text) > LONGEST_TEMPLATE:
+            raise BadArguments(f"{where} is longer than {LONGEST_TEMPLATE:,} characters. Shorten it.")
+        try:
+            tree = _ENVIRONMENT.parse(text)
+            for node in tree.iter_child_nodes():
+                _check(node, where)
+            self.names = find_undeclared_variables(tree)
+            self._template = _ENVIRONMENT.from_string(text)
+        except TemplateSyntaxError as problem:
+            raise BadArguments(f"{where}, line {problem.lineno}: {problem.message}.") from problem
+        except (RecursionError, MemoryError, OverflowError, SyntaxError) as problem:
+            raise BadArguments(f"{where} is nested too deeply. Write it flatter.") from problem
+
+    def check_names(self, known: Iterable[str]) -> None:
+        for name in sorted(self.names - set(known)):
+            raise BadArguments(
+                f"{self._where}: {{{{ {name} }}}} is no column of the table. It has: {', '.join(sorted(known))}."
+            )
+
+    def filled(self, variables: Mapping[str, object]) -> str:
+        pieces, length = [], 0
+        try:
+            for piece in self._template.generate(variables):
+                length += len(piece)
+                if length > LONGEST_TEXT:
+                    raise BadArguments(f"{self._where} becomes longer than {LONGEST_TEXT:,} characters.")
+                pieces.append(piece)
+        except UndefinedError as problem:
+            name = next(iter(sorted(self.names - set(variables))), "a name")
+            raise BadArguments(
+                f"{self._where}: there is no value for {name}. Fill it in, or write {{{{ {name}|default('') }}}}."
+            ) from problem
+        except (TemplateError, ArithmeticError, TypeError, ValueError) as problem:
+            raise BadArguments(f"{self._where} cannot be filled: {problem}.") from problem
+        return "".join(pieces)
+
+
+def _check(node: nodes.Node, where: str) -> None:
+    fine = isinstance(node, _NODES)
+    if isinstance(node, nodes.Filter):
+        fine = node.name in _FILTERS
+    elif isinstance(node, nodes.Test):
+        fine = node.name in _TESTS
+    elif isinstance(node, nodes.Name):
+        fine = node.name != "self"  # Jinja's own name for the template
+    if not fine:
+        word = getattr(node, "name", None) or type(node).__name__.lower()
+        raise BadArguments(
+            f"{where}, line {node.lineno}: {word} cannot be used here. Use {{{{ column }}}}, the filters "
+            f"{', '.join(sorted(_FILTERS))}, and {{% if … %}}."
+        )
+    for child in node.iter_child_nodes():
+        _check(child, where)
+
+
+def variable_name(column: str) -> str:
+    """How a column is called in a template: `First name` is first_name."""
+    name = re.sub(r"\W+", "_", column.strip().lower()).strip("_")
+    return f"column_{name}" if not name or name[0].isdigit() else name

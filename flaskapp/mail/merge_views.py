@@ -1,0 +1,94 @@
+"""The page of a mail merge: a table, a text with its columns in it, and how it looks for any row."""
+
+from flask import abort, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+from flask_login import current_user
+
+from flaskapp.accounts.audit import nothing_changed, write_audit
+from flaskapp.errors import BadArguments
+from flaskapp.extensions import db
+from flaskapp.mail import markdown, merging, outbox, people, queries
+from flaskapp.mail.merge_texts import Merge
+from flaskapp.mail.views import mail
+from flaskapp.uploads import actions as uploads
+from flaskapp.uploads.models import Upload
+
+
+@mail.get("/merge")
+def merge() -> str:
+    """Without `?upload=` the tables to choose from."""
+    upload = _chosen(request.args.get("upload"))
+    if upload is None:
+        tables = [one for one in uploads.newest(db.session(), current_user.visible_owner) if one.table_name]
+        return render_template("mail/merge_choose.html", uploads=tables, is_folder=outbox.folder() is not None)
+    subject = text = ""
+    if template := queries.template_by_name(db.session(), request.args.get("template", "")):
+        subject, text = template.subject, template.text
+    return _page(upload, people.address_column(upload) or "", subject, text)
+
+
+@mail.post("/merge")
+def merge_send() -> ResponseReturnValue:
+    """Show a row, or send to all of them."""
+    upload = _chosen(request.form.get("upload"))
+    if upload is None:
+        abort(404, "There is no such table, or it belongs to somebody else.")
+    fields = [request.form.get(name, "") for name in ("column", "subject", "text")]
+    column, subject, text = fields[0], fields[1].strip(), fields[2].replace("\r\n", "\n")
+    try:
+        if request.form.get("verb") == "preview":
+            nothing_changed()
+            return _page(upload, column, subject, text, preview=_preview(upload, column, subject, text))
+        message = merging.write(db.session(), upload, column, subject, text, current_user.name)
+    except BadArguments as refusal:
+        db.session.rollback()
+        return _page(_chosen(upload.id) or upload, column, subject, text, str(refusal)), 422
+    write_audit(db.session(), "mail.merge", message.id, message.subject)
+    place = url_for("mail.show", message_id=message.id)
+    db.session.commit()
+    return redirect(place, 303)
+
+
+def _preview(upload: Upload, column: str, subject: str, text: str) -> dict[str, object]:
+    """The mail of the asked row."""
+    asked = _row_number()
+    found = people.row_of(upload, asked)
+    if found is None:
+        raise BadArguments(f"There is no row {asked} or later one.")
+    merge = Merge(subject, text)
+    merge.check_names(upload)
+    number, variables = found
+    filled_subject, filled_text = merge.filled(variables)
+    return {
+        "row": number,
+        "to": variables.get(column, ""),
+        "subject": filled_subject,
+        "html": markdown.rendered(filled_text),
+    }
+
+
+def _row_number() -> int:
+    text = request.form.get("row", "1")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 1
+
+
+def _page(
+    upload: Upload, column: str, subject: str, text: str, error: str = "", preview: dict[str, object] | None = None
+) -> str:
+    return render_template(
+        "mail/merge.html",
+        upload=upload,
+        columns=people.columns_of(upload),
+        column=column,
+        subject=subject,
+        text=text,
+        row=preview["row"] if preview else _row_number(),
+        error=error,
+        preview=preview,
+        templates=queries.templates(db.session()),
+    )
+
+
+def _chosen(upload_id: str | None) -> Upload | None:
+    upload = uploads.upload_by_id(db.session(), upload_id, current_user.visible_owner) if upload_id else None
+    return upload if upload is not None and upload.table_name else None

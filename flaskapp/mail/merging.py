@@ -1,0 +1,126 @@
+"""Mail merge: one message, a row of an uploaded table for each recipient.
+
+Every row is filled and checked before anything is sent: one that cannot be sends nothing. The recipients go in by
+short commits; until the last one is there the message is not ready and no job looks at it.
+"""
+
+import json
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+from uuid import uuid4
+
+from celery import shared_task
+from celery.exceptions import Ignore
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from flaskapp.errors import BadArguments
+from flaskapp.extensions import db
+from flaskapp.jobs.clock import now
+from flaskapp.mail import actions, composing, people, queries
+from flaskapp.mail.addresses import MOST_RECIPIENTS, Mailbox, mailbox
+from flaskapp.mail.merge_texts import Merge
+from flaskapp.mail.models import Message, Recipient
+from flaskapp.uploads.models import Upload
+
+_AT_ONCE = 1000
+
+
+def write(session: Session, upload: Upload, column: str, subject: str, text: str, owner: str) -> Message:
+    """A message to everybody in the table; a job fills and checks its rows first. The caller commits."""
+    if upload.table_name is None:
+        raise BadArguments("This table is not loaded yet. Wait for its job to end.")
+    if column not in people.columns_of(upload):
+        raise BadArguments("Choose the column that holds the addresses.")
+    if (upload.rows or 0) > MOST_RECIPIENTS:
+        raise BadArguments(f"The table has more than {MOST_RECIPIENTS:,} rows. Split it.")
+    composing.check_texts(subject, text)
+    Merge(subject, text).check_names(upload)
+    moment: datetime = session.execute(select(now())).scalar_one()
+    message = Message(
+        id=str(uuid4()),
+        owner=owner,
+        sender=actions.settings().mail_from,
+        subject=subject,
+        text=text,
+        is_template=True,
+        can_unsubscribe=True,
+        is_ready=False,
+        created_at=moment,
+        send_at=moment,
+        expires_at=moment + actions.EXPIRES_AFTER,
+        lanes=actions.lanes_for(upload.rows or 0),
+    )
+    message.job_id = prepare.apply_async((message.id, upload.id, column)).id
+    session.add(message)
+    session.flush()
+    return message
+
+
+@shared_task(name="mail.prepare", bind=True, internal=True)
+def prepare(self: Any, message_id: str, upload_id: str, column: str) -> dict[str, Any]:
+    """Make the recipients of a merge. If we die half-way, the next attempt begins with those rows gone."""
+    message, upload = db.session.get(Message, message_id), db.session.get(Upload, upload_id)
+    if message is None or message.is_ready or message.problem or message.job_id != self.request.id:
+        raise Ignore("The message is gone, or its recipients are there already.")
+    _forget(message_id)
+    count = 0
+    try:
+        if upload is None or upload.table_name is None:
+            raise BadArguments("The table is gone. Upload it again.")
+        merge, seen = Merge(message.subject, message.text), set[str]()
+        for group in _in_groups(_checked(merge, upload, column, seen)):
+            if queries.locked(db.session(), message_id).cancelled_at is not None:
+                break
+            actions.add_recipients(db.session(), message, group, first=count)
+            count += len(group)
+            # A checkpoint: guarded by the attempt's fence, and nobody waits long for SQLite's one writer.
+            db.session.commit()
+            self.progress(count, upload.rows, "Filling rows")
+    except BadArguments as problem:
+        db.session.rollback()
+        _forget(message_id)
+        message = queries.locked(db.session(), message_id)
+        message.problem = f"{problem} Nothing was sent."
+        return {"problem": message.problem}
+    message = queries.locked(db.session(), message_id)
+    if message.cancelled_at is not None:
+        _forget(message_id)
+        return {"recipients": 0}
+    message.is_ready = True
+    if not count:
+        message.problem = "The table has no rows. Nothing was sent."
+    actions.start(db.session(), message)
+    return {"recipients": count}
+
+
+def _checked(merge: Merge, upload: Upload, column: str, seen: set[str]) -> Iterator[tuple[Mailbox, str]]:
+    """Each address once, with the values that its texts need."""
+    for number, variables in people.rows_of(upload):
+        try:
+            to = mailbox(str(variables.get(column, "")), f"Row {number}")
+            merge.filled(variables)
+        except BadArguments as problem:
+            words = str(problem)
+            raise BadArguments(words if words.startswith("Row ") else f"Row {number}: {words}") from problem
+        if to.address.lower() not in seen:
+            seen.add(to.address.lower())
+            used = {name: value for name, value in variables.items() if name in merge.names}
+            yield to, json.dumps(used)
+
+
+def _in_groups(rows: Iterator[tuple[Mailbox, str]]) -> Iterator[list[tuple[Mailbox, str | None]]]:
+    group: list[tuple[Mailbox, str | None]] = []
+    for row in rows:
+        group.append(row)
+        if len(group) == _AT_ONCE:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _forget(message_id: str) -> None:
+    db.session.execute(delete(Recipient).where(Recipient.message_id == message_id))
+    db.session.commit()
