@@ -286,6 +286,18 @@ def meet_an_outage(task: Any, key: str, times: int) -> str:
     return "not reached"
 
 
+def write_what_no_commit_takes(task: Any, key: str) -> str:
+    """Each attempt that wrote is refused at its commit, as by a disk that is full for it alone."""
+    write(task, key)
+    engine = db.engine
+
+    @event.listens_for(engine, "commit", once=True)
+    def refuse(connection: Any) -> None:
+        raise OperationalError("COMMIT", {}, Exception("no space left on device"))
+
+    return key
+
+
 def ask_a_database_of_others(task: Any) -> None:
     create_engine("postgresql://nobody@127.0.0.1:1/nothing").connect()
 

@@ -23,6 +23,7 @@ from flaskapp.jobs.crashes import crash as crash
 from flaskapp.jobs.crashes import rescue as rescue
 from flaskapp.jobs.models import PARKED as PARKED
 from flaskapp.jobs.models import Job, JobState
+from flaskapp.jobs.outages import after_outage
 from flaskapp.jobs.outcomes import (
     Claimed,
     Crashed,
@@ -30,6 +31,7 @@ from flaskapp.jobs.outcomes import (
     Failed,
     Hint,
     Ignored,
+    Outage,
     Outcome,
     RetryLater,
     Stopped,
@@ -102,6 +104,7 @@ def settle(session: Session, outcomes: Sequence[Outcome]) -> set[str]:
     This is the only way out of *running* that a worker has. An id that is missing was cancelled, rescued or
     settled by another: whatever that attempt wrote in this transaction must be rolled back.
     """
+    outcomes = [after_outage(session, each) if isinstance(each, Outage) else each for each in outcomes]
     successes = [outcome for outcome in outcomes if isinstance(outcome, Succeeded)]
     succeeded = succeed(session, successes)
     settled = set(succeeded)

@@ -103,19 +103,6 @@ def attempts(session: Session, job_id: str) -> list[Attempt]:
     return list(session.scalars(select(Attempt).where(Attempt.job_id == job_id).order_by(Attempt.number)))
 
 
-def stops_because_of(session: Session, job_id: str, reason: str) -> int:
-    """How many attempts were stopped for a reason that begins so, since a person last let the job run again."""
-    mine = Attempt.job_id == job_id
-    again = select(func.coalesce(func.max(Attempt.number), 0)).where(mine, Attempt.outcome.in_(["failed", "cancelled"]))
-    stopped = select(func.count()).where(
-        mine,
-        Attempt.outcome == "stopped",
-        Attempt.error_message.startswith(reason, autoescape=True),
-        Attempt.number > again.scalar_subquery(),
-    )
-    return session.execute(stopped).scalar_one()
-
-
 def progress(session: Session, job_ids: Sequence[str]) -> dict[str, Progress]:
     rows = session.scalars(
         select(Progress).where(Progress.job_id.in_(job_ids)).execution_options(populate_existing=True)

@@ -18,7 +18,7 @@ from kombu.utils.objects import cached_property
 from sqlalchemy.exc import InterfaceError, OperationalError
 
 from flaskapp.broker.publisher import CRASHES_HEADER, SEND_HEADER
-from flaskapp.jobs.outcomes import Claimed, Error, Hint, Outcome, Stopped, Wish, after_failure, clean_text
+from flaskapp.jobs.outcomes import Claimed, Error, Hint, Outage, Outcome, Stopped, Wish, after_failure, clean_text
 from flaskapp.worker import limits
 from flaskapp.worker.attempt import CLAIM_KEY, Report, run
 from flaskapp.worker.evidence import crashed
@@ -153,7 +153,7 @@ class JobRequest(Request):
                 return Stopped(self.claimed, "Its process was stopped together with another job's.")
             return crashed(self.claimed, exc, self.worker_pid, self.memory)
         if isinstance(exc, OperationalError | InterfaceError):
-            return Stopped(self.claimed, f"The database went away while it was settled: {exc.orig}")
+            return Outage(self.claimed, Error(type(exc).__name__, str(exc), traceback), "while it was settled")
         return after_failure(self.claimed, Error(type(exc).__name__, str(exc), traceback))
 
     def _finish(self, outcome: Outcome | None, seconds: float | None = None) -> None:

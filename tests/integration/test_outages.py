@@ -2,10 +2,11 @@
 
 import pytest
 
-from flaskapp.jobs import lifecycle
+from flaskapp.jobs import lifecycle, outages
 from flaskapp.jobs.models import JobState
-from flaskapp.worker import attempt
+from flaskapp.jobs.outcomes import Error, Outage
 from tests.helpers import Bench
+from tests.makers import claim, send
 
 S, F = JobState.SUCCEEDED, JobState.FAILED
 
@@ -21,7 +22,7 @@ def test_a_task_whose_database_goes_away_is_put_back_uncounted(bench: Bench) -> 
 
 
 def test_a_task_that_drives_its_database_away_fails_in_the_end(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attempt, "MOST_OUTAGES", 3)
+    monkeypatch.setattr(outages, "MOST_OUTAGES", 3)
     job_id = bench.fate("meet_an_outage", "k", 99)
 
     bench.run()
@@ -32,7 +33,7 @@ def test_a_task_that_drives_its_database_away_fails_in_the_end(bench: Bench, mon
 
 
 def test_a_job_that_is_run_again_has_all_its_chances_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attempt, "MOST_OUTAGES", 3)
+    monkeypatch.setattr(outages, "MOST_OUTAGES", 3)
     job_id = bench.fate("meet_an_outage", "k", 5)
     bench.run()
     with bench.session() as session, session.begin():
@@ -41,6 +42,30 @@ def test_a_job_that_is_run_again_has_all_its_chances_again(bench: Bench, monkeyp
     bench.run()
 
     assert (bench.state(job_id), bench.job(job_id).attempt) == (S, 6)
+
+
+def test_a_commit_that_never_succeeds_fails_its_job_in_the_end(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outages, "MOST_OUTAGES", 3)
+    job_id = bench.fate("write_what_no_commit_takes", "k")
+
+    bench.run()
+
+    job = bench.job(job_id)
+    assert (job.state, job.attempt, job.retries, job.crashes) == (F, 4, 0, 0)
+    assert "no space left on device" in str(job.error_message)
+    assert bench.effects("k") == []
+
+
+def test_what_a_worker_settles_for_its_child_counts_the_same(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outages, "MOST_OUTAGES", 1)
+    job_id = bench.fate("ok")
+    with bench.session() as session, session.begin():
+        for _ in range(2):
+            send(session, job_id)
+            seen = Error("OperationalError", "no space left on device")
+            assert lifecycle.settle(session, [Outage(claim(session, job_id), seen, "while it was settled")])
+
+    assert (bench.state(job_id), bench.job(job_id).attempt) == (F, 2)
 
 
 def test_a_database_of_others_that_is_away_is_the_tasks_failure(bench: Bench) -> None:
