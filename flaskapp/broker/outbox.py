@@ -48,9 +48,16 @@ def send_due(engine: Engine, publisher: Publisher, limit: int = BATCH, window: W
         unsent = [job.id for job in batch if job.id not in confirmed]
         with core_session(engine) as session, session.begin():
             lifecycle.mark_queued(session, sender, sorted(confirmed))
-            lifecycle.release_unsent(session, sender, [i for i in unsent if i not in publisher.refused], REST_SECONDS)
-            lifecycle.release_unsent(session, sender, sorted(publisher.refused), REFUSED_REST_SECONDS)
+        # Each in a transaction of its own: together they would lock rows out of order.
+        _rest(engine, sender, [job_id for job_id in unsent if job_id not in publisher.refused], REST_SECONDS)
+        _rest(engine, sender, sorted(publisher.refused), REFUSED_REST_SECONDS)
     return len(batch)
+
+
+def _rest(engine: Engine, sender: str, job_ids: list[str], seconds: float) -> None:
+    if job_ids:
+        with core_session(engine) as session, session.begin():
+            lifecycle.release_unsent(session, sender, job_ids, seconds)
 
 
 class Relay(Nudged):

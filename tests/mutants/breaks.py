@@ -138,6 +138,22 @@ BREAKS = [
     ),
     Break(
         "G3",
+        "relay and claim wait for each other's limits",
+        _LIMITS,
+        "skip_locked=not may_wait",
+        "skip_locked=False",
+        f"{_I}/test_lock_order.py::test_a_relay_that_holds_one_limit_passes_over_another_that_a_claim_has_locked[postgresql]",
+    ),
+    Break(
+        "G3",
+        "jobs are confirmed in any order while workers claim them by id",
+        _LIFECYCLE,
+        "    lock_in_order(session, ours)\n    return change(session, ours, state=JobState.QUEUED",
+        "    return change(session, ours, state=JobState.QUEUED",
+        f"{_I}/test_lock_order.py::test_an_arrow_for_many_jobs_takes_them_by_id_as_a_claim_does[postgresql-mark_queued]",
+    ),
+    Break(
+        "G3",
         "a commit that can never succeed is tried for ever",
         _ATTEMPT,
         'outage = Outage(self.claimed, _error_of(lost), "while it was committing")',
@@ -467,8 +483,8 @@ BREAKS = [
         "G8",
         "the claim counts without locking the limit",
         _LIMITS,
-        ".order_by(name).with_for_update()",
-        ".order_by(name)",
+        "session.execute(query.with_for_update(skip_locked=not may_wait))",
+        "session.execute(query)",
         f"{_I}/test_limits_shared.py::test_workers_that_claim_at_once_share_the_last_places[postgresql]",
     ),
     Break(
