@@ -436,6 +436,15 @@ def limited_softly(seconds: float) -> float:
     return seconds
 
 
+@shared_task(
+    bind=True, name="tests.with_own_options", queue="uploads", expires=60, priority=3, time_limit=50, max_retries=2
+)
+def with_own_options(self: Any, **options: Any) -> None:
+    """A task whose class says how it is sent."""
+    if self.request.retries == 0:
+        raise self.retry(countdown=0, **options)
+
+
 @shared_task(name="tests.of_the_mailhost", limit_key="mailhost")
 def of_the_mailhost(value: Any = None) -> Any:
     return value

@@ -63,6 +63,8 @@ class RunningAttempt:
     may_defer: bool
     #: Set by send_task when the task sends itself again (retry, replace): new values for its row, and when.
     again: RetryLater | None = None
+    #: Set by retry(): what its call itself names; the rest stays as the job's caller chose it.
+    asked_by_retry: frozenset[str] = frozenset()
     #: Set by replace(): the job goes on as another task, so what it did so far is kept.
     replacing: bool = False
     settled: bool = False

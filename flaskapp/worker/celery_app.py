@@ -176,22 +176,19 @@ class Offload(Celery):
             "options": wish.options,
             "retries": wish.retries,
         }
-        running = self.current_worker_task
-        if options.get("queue") or running is None or running.name != name:
-            # Else a retry, which stays where its caller put it: Celery names its exchange and key, not its queue.
-            changes["queue"] = wish.queue
-        if wish.expires_at is not None:
-            changes["expires_at"] = wish.expires_at
-        # A retry keeps its caller's priority and key unless it names others; another task brings its own key.
-        usual = _defaults_of(self.tasks.get(name))
-        for own in ("priority", "limit_key"):
-            if options.get(own) not in (None, usual.get(own)):
-                changes[own] = getattr(wish, own)
+        own = {"queue": wish.queue, "priority": wish.priority, "expires_at": wish.expires_at}
+        own |= {"limit_key": wish.limit_key, "time_limit": wish.time_limit, "soft_time_limit": wish.soft_time_limit}
         if attempt.replacing:
-            changes["limit_key"] = wish.limit_key
-        for limit in ("time_limit", "soft_time_limit"):
-            if options.get(limit) is not None:
-                changes[limit] = options[limit]
+            # Another task brings its own; it keeps its caller's priority and times unless it names others.
+            running = self.current_worker_task
+            named = {"limit_key"} | ({"queue"} if running is None or running.name != name else set())
+            named |= {each for each in own if options.get(_OPTION.get(each, each)) is not None}
+            if options.get("priority") == _defaults_of(self.tasks.get(name)).get("priority"):
+                named.discard("priority")
+        else:
+            # A retry stays as its caller chose it: what Celery adds is the message's, or the task's own.
+            named = {each for each in own if _OPTION.get(each, each) in attempt.asked_by_retry}
+        changes |= {each: value for each, value in own.items() if each in named}
         return RetryLater(attempt.claimed, None, wish.delay_seconds or 0, wish.run_at, is_body, changes)
 
     def _moment(self, when: Any) -> datetime | None:
@@ -259,6 +256,10 @@ def make_celery(app: Flask) -> Offload:
     celery.relay = celery.make_relay()
     celery.prober = Prober(settings.database_url, settings.broker_url)
     return celery
+
+
+#: Where a column and the option of apply_async that fills it differ in name.
+_OPTION = {"expires_at": "expires"}
 
 
 def _take_over_unlocking(sender: Celery, **_: Any) -> None:

@@ -137,6 +137,14 @@ BREAKS = [
         f"{_I}/test_outages.py::test_a_task_that_drives_its_database_away_fails_in_the_end[sqlite]",
     ),
     Break(
+        "G8",
+        "a retry is sent as its task says, not as its caller chose",
+        "flaskapp/worker/celery_app.py",
+        "if _OPTION.get(each, each) in attempt.asked_by_retry}",
+        "if getattr(wish, each) is not None}",
+        f"{_I}/test_attempts.py::test_a_retry_stays_as_its_caller_chose_whatever_its_task_says[sqlite]",
+    ),
+    Break(
         "G3",
         "relay and claim wait for each other's limits",
         _LIMITS,
