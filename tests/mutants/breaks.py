@@ -137,6 +137,14 @@ BREAKS = [
         f"{_I}/test_outages.py::test_a_task_that_drives_its_database_away_fails_in_the_end[sqlite]",
     ),
     Break(
+        "G3",
+        "one failing part of a turn ends the whole turn",
+        "flaskapp/worker/maintenance.py",
+        "            if is_outage(trouble):\n",
+        "            if trouble:\n",
+        f"{_I}/test_leases.py::test_a_part_of_a_turn_that_fails_stops_no_other[sqlite-expire_overdue-trouble0]",
+    ),
+    Break(
         "G8",
         "a retry is sent as its task says, not as its caller chose",
         "flaskapp/worker/celery_app.py",
