@@ -18,7 +18,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from flaskapp.extensions import core_session
+from flaskapp.extensions import core_session, is_outage
 from flaskapp.jobs import letters, lifecycle, lost, unknown
 from flaskapp.jobs.changes import SUBMITTED
 from flaskapp.jobs.letters import Letter
@@ -28,6 +28,7 @@ from flaskapp.worker.memory import Peaks
 from flaskapp.worker.outages import may_pass
 from flaskapp.worker.pace import Pace
 from flaskapp.worker.prefetch import Prefetch
+from flaskapp.worker.refused import Refusal, Refused
 from flaskapp.worker.request import JobRequest
 
 logger = logging.getLogger(__name__)
@@ -39,6 +40,8 @@ _PATIENCE_SECONDS = 1.0
 #: While the pool has work, a group gathers for so long: larger groups cost less each.
 _GATHER_SECONDS = 0.03
 _UNWRITABLE = "NotRecordable"
+#: A group that fails so often in a row is taken apart: the database may be there for all but one of it.
+_TOGETHER = 2
 
 
 class Recorder:
@@ -60,6 +63,9 @@ class Recorder:
         #: Claimed and acknowledged, waiting for a free slot: (request, since).
         self._ready: deque[tuple[JobRequest, float]] = deque()
         self._outcomes: deque[tuple[JobRequest, Outcome]] = deque()
+        self._refused = Refused()
+        #: How many transactions went through that wrote something.
+        self._passed = 0
         #: Everything this worker answers for: claimed and not yet recorded as ended.
         self._held: dict[str, JobRequest] = {}
         self._busy = 0
@@ -216,7 +222,7 @@ class Recorder:
     # --- the thread ---
 
     def _run(self) -> None:
-        pause = 0.5
+        pause, troubles = 0.5, 0
         while True:
             offers, outcomes = self._next_group()
             try:
@@ -226,17 +232,20 @@ class Recorder:
                     self._record(offers, outcomes)
                 elif self._finishing:
                     return
-                pause = 0.5
+                pause, troubles = 0.5, 0
+                self._try_refused()
                 if self._is_fed():
                     time.sleep(_GATHER_SECONDS)
             except Exception as trouble:
                 # Whatever it is, this thread must live: without it the worker claims and records nothing.
-                if not may_pass(trouble):
-                    logger.exception("A group cannot be recorded; taking it apart")
-                    self._record_apart(offers, outcomes)
-                    continue
+                troubles += 1
+                if may_pass(trouble) and troubles < _TOGETHER:
+                    self._keep(offers, outcomes)
+                else:
+                    logger.info("A group cannot be recorded; taking it apart", exc_info=True)
+                    if self._record_apart(offers, outcomes):
+                        continue
                 logger.warning("The database does not answer; trying again in %.1f s: %s", pause, trouble)
-                self._keep(offers, outcomes)
                 time.sleep(pause)
                 pause = min(2 * pause, 5.0)
 
@@ -245,31 +254,57 @@ class Recorder:
             self._offers.extendleft(reversed(offers))
             self._outcomes.extendleft(reversed(outcomes))
 
-    def _record_apart(self, offers: list[JobRequest], outcomes: list[tuple[JobRequest, Outcome]]) -> None:
-        """Something in this group cannot be written: find it, so that it does not stop the others."""
-        for outcome in outcomes:
-            self._record_alone([], [outcome])
-        for offer in offers:
-            self._record_alone([offer], [])
+    def _record_apart(self, offers: list[JobRequest], outcomes: list[tuple[JobRequest, Outcome]]) -> bool:
+        """Something in this group cannot be written: find it, so that it does not stop the others.
 
-    def _record_alone(self, offers: list[JobRequest], outcomes: list[tuple[JobRequest, Outcome]]) -> None:
+        False if the database is away after all; what was not tried is kept.
+        """
+        for number, (request, outcome) in enumerate(outcomes):
+            if self._is_away(self._record_outcome(Refusal(request, outcome, self._passed))):
+                self._keep(offers, outcomes[number + 1 :])
+                return False
+        for number, offer in enumerate(offers):
+            if self._is_away(self._record_offer(offer)):
+                self._keep(offers[number + 1 :], [])
+                return False
+        return True
+
+    def _is_away(self, trouble: Exception | None) -> bool:
+        return trouble is not None and is_outage(trouble)
+
+    def _try_refused(self) -> None:
+        while (refusal := self._refused.next_due()) is not None:
+            if self._record_outcome(refusal) is not None:
+                return
+
+    def _record_outcome(self, refusal: Refusal) -> Exception | None:
+        """Alone. What the database does not take waits for its next turn, or fails its job."""
+        request, outcome = refusal.request, refusal.outcome
         try:
-            self._record(offers, outcomes)
+            self._record([], [(request, outcome)])
+        except Exception as trouble:
+            if may_pass(trouble) and refusal.is_refused_again(self._passed):
+                self._refused.add(refusal)
+                return trouble
+            logger.exception("job=%s how it ended cannot be written", request.id)
+            with self._changed:
+                if isinstance(outcome, Failed) and outcome.error.type == _UNWRITABLE:
+                    # The heartbeat puts back what nobody answers for.
+                    self._held.pop(str(request.id), None)
+                else:
+                    self._outcomes.append((request, Failed(outcome.claimed, Error(_UNWRITABLE, str(trouble)))))
+        return None
+
+    def _record_offer(self, offer: JobRequest) -> Exception | None:
+        try:
+            self._record([offer], [])
         except Exception as trouble:
             if may_pass(trouble):
-                self._keep(offers, outcomes)
-                return
-            for request in offers:
-                logger.exception("job=%s cannot be claimed: its message is a dead letter", request.id)
-                self._on_loop(self._consumer.bury, request.message, letters.REJECTED, f"No claim: {trouble}")
-            for request, outcome in outcomes:
-                logger.exception("job=%s how it ended cannot be written", request.id)
-                with self._changed:
-                    if isinstance(outcome, Failed) and outcome.error.type == _UNWRITABLE:
-                        # The heartbeat puts back what nobody answers for.
-                        self._held.pop(str(request.id), None)
-                    else:
-                        self._outcomes.append((request, Failed(outcome.claimed, Error(_UNWRITABLE, str(trouble)))))
+                self._keep([offer], [])
+                return trouble
+            logger.exception("job=%s cannot be claimed: its message is a dead letter", offer.id)
+            self._on_loop(self._consumer.bury, offer.message, letters.REJECTED, f"No claim: {trouble}")
+        return None
 
     def _next_group(self) -> tuple[list[JobRequest], list[tuple[JobRequest, Outcome]]]:
         with self._changed:
@@ -296,7 +331,7 @@ class Recorder:
         if self._stopping:
             return []
         # What is claimed and still on its way to the event loop takes a place too.
-        held = len(self._held) - len(self._outcomes) - ending
+        held = len(self._held) - len(self._outcomes) - len(self._refused) - ending
         room = min(GROUP, self._concurrency + self._pace.ahead() - held)
         chosen: list[JobRequest] = []
         for request in self._offers:
@@ -351,6 +386,8 @@ class Recorder:
                 lifecycle.submit(session, [request.wish for request in foreign])
                 claims |= lifecycle.claim(session, [request.hint for request in foreign], self.worker_id)
             made_due = session.info.get(SUBMITTED)
+        if settled or claims:
+            self._passed += 1
         if made_due:
             # A chord's body.
             self._nudge()

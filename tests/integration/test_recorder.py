@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, event, select
 from sqlalchemy.exc import DataError, OperationalError
 from sqlalchemy.orm import Session
 
@@ -17,6 +17,7 @@ from flaskapp.jobs.models import DeadLetter, JobState, Probe
 from flaskapp.jobs.outcomes import Claimed, Hint, RetryLater, Stopped, Succeeded, Wish
 from flaskapp.jobs.unknown import UNKNOWN
 from flaskapp.worker import recorder as recording
+from flaskapp.worker import refused
 from flaskapp.worker.recorder import Recorder
 from tests.helpers import wait_until
 from tests.makers import queued, row_of, send, state_of, waiting
@@ -225,6 +226,101 @@ def test_an_outcome_that_cannot_be_written_fails_its_job_only(recorder: Recorder
 
     wait_until(lambda: states() == [JobState.FAILED, JobState.SUCCEEDED], 5, "both are final")
     assert recorder.holds() == {}
+
+
+def refuse(engine: Engine, job_id: str, trouble: str) -> None:
+    """From now on the database itself refuses that this job succeeds."""
+    with engine.begin() as connection:
+        if engine.dialect.name == "sqlite":
+            # Its triggers know one kind of refusal only; the driver's error is made the wanted one on its way out.
+            words = f"RAISE(ABORT, '{trouble}')"
+            connection.exec_driver_sql(
+                f"CREATE TRIGGER refuse BEFORE UPDATE ON job WHEN NEW.id = '{job_id}' AND NEW.state = 'succeeded' "
+                f"BEGIN SELECT {words}; END"
+            )
+            return
+        code = {"DataError": "22003", "OperationalError": "54000"}[trouble]
+        connection.exec_driver_sql(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
+            f"$$ BEGIN RAISE EXCEPTION '{trouble}' USING ERRCODE = '{code}'; END $$"
+        )
+        connection.exec_driver_sql(
+            f"CREATE TRIGGER refuse BEFORE UPDATE ON job FOR EACH ROW WHEN (NEW.id = '{job_id}' AND "
+            "NEW.state = 'succeeded') EXECUTE FUNCTION refuse()"
+        )
+
+
+@pytest.fixture
+def refusing(engine: Engine) -> Iterator[Engine]:
+    yield engine
+    with engine.begin() as connection:
+        on_job = "" if engine.dialect.name == "sqlite" else " ON job"
+        connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS refuse{on_job}")
+        if on_job:
+            connection.exec_driver_sql("DROP FUNCTION IF EXISTS refuse()")
+
+
+@pytest.mark.parametrize("trouble", ["DataError", "OperationalError"])
+def test_an_outcome_that_the_database_never_takes_fails_its_job_only(
+    recorder: Recorder, refusing: Engine, session: Session, pool: Pool, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    monkeypatch.setattr(refused, "MOST_OUTAGES", 2)
+    if refusing.dialect.name == "sqlite":
+
+        @event.listens_for(refusing, "handle_error", retval=True)
+        def translate(context: Any) -> Exception | None:
+            words = str(context.original_exception)
+            kind = {"DataError": DataError, "OperationalError": OperationalError}.get(words)
+            return None if kind is None else kind("UPDATE", {}, context.original_exception)
+
+    bad = Message(queued(session), 1)
+    session.commit()
+    refuse(refusing, bad.id, trouble)
+    recorder.offer(bad)
+    started(recorder)
+    wait_until(lambda: bad in pool.taken, 5, "it runs")
+    assert bad.claimed is not None
+    recorder.ended(bad, Succeeded(bad.claimed, "1"), 0.1)
+
+    def another_passes_and_it_has_failed() -> bool:
+        """A database that takes others is not away."""
+        other = Message(queued(session), 1)
+        session.commit()
+        recorder.offer(other)
+        wait_until(lambda: other in pool.taken, 10, "the next one runs")
+        assert other.claimed is not None
+        recorder.ended(other, Succeeded(other.claimed, "1"), 0.1)
+        wait_until(lambda: other.id not in recorder.holds(), 10, "its success is recorded")
+        return state_of(session, bad.id) == JobState.FAILED
+
+    wait_until(another_passes_and_it_has_failed, 15, "it fails")
+    assert trouble in row_of(session, bad.id)["error_message"]
+    assert recorder.holds() == {}
+
+
+def test_a_database_that_takes_nothing_fails_no_job(
+    recorder: Recorder, session: Session, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refused, "MOST_OUTAGES", 1)
+    monkeypatch.setattr(refused, "_LONGEST_PAUSE", 0.01)
+    message = Message(queued(session), 1)
+    session.commit()
+    started(recorder).offer(message)
+    wait_until(lambda: pool.taken == [message], 5, "it runs")
+    assert message.claimed is not None
+    settle, refusals = lifecycle.settle, []
+
+    def full_disk(session: Session, outcomes: Any) -> set[str]:
+        if outcomes and len(refusals) < 5:
+            refusals.append(outcomes)
+            raise OperationalError("UPDATE", {}, Exception("no space left on device"))
+        return settle(session, outcomes)
+
+    monkeypatch.setattr(lifecycle, "settle", full_disk)
+    recorder.ended(message, Succeeded(message.claimed, "1"), 0.1)
+
+    wait_until(lambda: recorder.holds() == {}, 10, "its success is recorded")
+    assert state_of(session, message.id) == JobState.SUCCEEDED
 
 
 def test_what_the_pool_does_not_take_is_put_back_and_frees_its_slot(
