@@ -1,10 +1,15 @@
 """A task that meets an outage of our own database has not failed; one that cannot reach somebody else's has."""
 
+from types import SimpleNamespace
+
 import pytest
+from sqlalchemy.exc import DataError, InterfaceError, OperationalError, ProgrammingError
 
 from flaskapp.jobs import lifecycle, outages
 from flaskapp.jobs.models import JobState
-from flaskapp.jobs.outcomes import Error, Outage
+from flaskapp.jobs.outcomes import Claimed, Error, Failed, Outage
+from flaskapp.worker import attempt
+from flaskapp.worker.request import JobRequest
 from tests.helpers import Bench
 from tests.makers import claim, send
 
@@ -74,3 +79,19 @@ def test_a_database_of_others_that_is_away_is_the_tasks_failure(bench: Bench) ->
     bench.run()
 
     assert (bench.state(job_id), bench.job(job_id).attempt) == (F, 1)
+
+
+_AWAY = [OperationalError("COMMIT", {}, Exception("gone")), InterfaceError("COMMIT", {}, Exception("closed"))]
+_WRONG = [DataError("UPDATE", {}, Exception("too long")), ProgrammingError("UPDATE", {}, Exception("no such table"))]
+CLAIMED = Claimed("a job", 1, "a worker")
+
+
+@pytest.mark.parametrize(
+    ("problem", "leads_to"), [(each, Outage) for each in _AWAY] + [(each, Failed) for each in _WRONG]
+)
+def test_only_a_database_that_is_away_puts_an_unsettled_attempt_back(problem: Exception, leads_to: type) -> None:
+    """Seen by the child outside its trace, or by its parent."""
+    request = SimpleNamespace(claimed=CLAIMED, taken_away=False)
+
+    assert isinstance(attempt._unsettled(CLAIMED, problem), leads_to)
+    assert isinstance(JobRequest._unsettled(request, problem, ""), leads_to)

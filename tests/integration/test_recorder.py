@@ -535,6 +535,36 @@ def test_a_job_that_lost_a_process_before_is_not_claimed_ahead(
     wait_until(lambda: suspect.claimed, 5, "a slot is free: it is claimed")
 
 
+def another_round(recorder: Recorder) -> None:
+    answers: list[int] = []
+    recorder.notice("mail", 1, lambda: answers.append(1))
+    wait_until(lambda: answers, 5, "the recorder went another round")
+
+
+def test_a_job_that_lost_a_process_before_is_not_overtaken_for_long(
+    recorder: Recorder, session: Session, pool: Pool
+) -> None:
+    running = [Message(queued(session), 1) for _ in range(2)]
+    suspect, other = Message(queued(session), 1), Message(queued(session), 1)
+    session.commit()
+    suspect.is_suspect, suspect.arrived = True, time.monotonic() - 2
+    recorder._pace.ended(0.0001, has_work=False)  # so short that many are claimed ahead
+    for message in (*running, suspect, other):
+        recorder.offer(message)
+    started(recorder)
+    wait_until(lambda: len(pool.taken) == 2, 5, "both slots are taken")
+
+    for _ in range(2):
+        another_round(recorder)
+    assert [suspect.claimed, other.claimed] == [None, None]
+
+    for each in running:
+        assert each.claimed is not None
+        recorder.ended(each, Succeeded(each.claimed), 0.1)
+    wait_until(lambda: len(pool.taken) == 4, 5, "slots are free")
+    assert pool.taken[2:] == [suspect, other]
+
+
 class EndedLoop:
     """An event loop that runs nothing any more."""
 
