@@ -13,7 +13,7 @@ from sqlalchemy import Engine, delete, select
 from sqlalchemy.orm import Session
 
 from flaskapp.extensions import core_session, is_outage
-from flaskapp.jobs import lifecycle, unknown
+from flaskapp.jobs import lifecycle, lost, unknown
 from flaskapp.jobs.models import Job, JobState, Worker
 from flaskapp.worker.schedules import Schedules
 
@@ -73,6 +73,9 @@ class Turn:
         if not silent:
             session.rollback()
             return []
+        # The broker has put in line again what they held unclaimed, when it lost them.
+        lost.handed_back(session, lost.in_hands(session, silent))
+        session.commit()
         rescued = lifecycle.rescue(session, silent)
         session.execute(delete(Worker).where(Worker.id.in_(silent)))
         session.commit()

@@ -57,6 +57,8 @@ class Recorder:
         self._offers: deque[JobRequest] = deque()
         #: Messages of a newer sending than the attempt that we still hold: looked at once that is recorded.
         self._early: list[JobRequest] = []
+        #: Handed back to the broker, and not yet noted: until then they count as in our hands.
+        self._returned: list[str] = []
         #: What the group that is being recorded has offered.
         self._recording: list[JobRequest] = []
         self._errands = Errands(engine, self._on_loop)
@@ -88,10 +90,13 @@ class Recorder:
         """A new broker connection: what the old one offered comes again by itself."""
         with self._changed:
             self._consumer = consumer
+            dropped = [*self._returned, *(str(request.id) for request in (*self._offers, *self._early))]
             self._offers.clear()
             self._early.clear()
             self._errands.clear()
+            self._returned = dropped
             self._prefetch.reset()
+        self._note_return(dropped)
 
     def detach(self) -> None:
         """The broker connection is gone, and Celery's pool has thrown away what no child had accepted yet.
@@ -156,11 +161,10 @@ class Recorder:
             return {job_id: held.claimed for job_id, held in self._held.items() if held.claimed is not None}
 
     def unclaimed(self) -> list[str] | None:
-        """The jobs whose messages are in our hands, for the heartbeat; None while no message can arrive."""
+        """The jobs whose messages are in our hands, for the heartbeat; None while none is and none can arrive."""
         with self._changed:
-            if not self.listening:
-                return None
-            return sorted({str(held.id) for held in (*self._offers, *self._early, *self._recording)})
+            held = {str(request.id) for request in (*self._offers, *self._early, *self._recording)}
+            return sorted(held.union(self._returned)) if held or self._returned or self.listening else None
 
     def pace(self) -> float | None:
         """Jobs per second that the slots manage, judged by the latest; None before the first."""
@@ -198,6 +202,7 @@ class Recorder:
         with self._changed:
             self._stopping = True
             offers, self._offers, self._early = [*self._offers, *self._early], deque(), []
+            self._returned += [str(request.id) for request in offers]
             # Not yet written: they come again by themselves.
             self._errands.clear()
             self._put_back_ready(0)
@@ -207,6 +212,17 @@ class Recorder:
             request.message.reject_log_error(logger, request._connection_errors, requeue=True)
         self._stop_thread = threading.Thread(target=self._put_back_running, args=(seconds,), name="stop", daemon=True)
         self._stop_thread.start()
+
+    def _note_return(self, job_ids: list[str]) -> None:
+        """The broker has them in line again: a probe that is before them there now proves nothing."""
+        if job_ids:
+            self._run_errand(lambda session: lost.handed_back(session, job_ids), lambda: self._forget_return(job_ids))
+
+    def _forget_return(self, job_ids: list[str]) -> None:
+        with self._changed:
+            for job_id in job_ids:
+                if job_id in self._returned:
+                    self._returned.remove(job_id)
 
     def finish(self, seconds: float = 10) -> None:
         """Put back and record what is still open, then end the thread."""
@@ -354,6 +370,7 @@ class Recorder:
         surplus = self._prefetch.surplus([request.arrived for request in self._offers])
         if surplus:
             given = [self._offers.pop() for _ in range(surplus)]
+            self._returned += [str(request.id) for request in given]
             self._on_loop(self._hand_back, given)
 
     def _is_early(self, request: JobRequest) -> bool:
@@ -483,16 +500,31 @@ class Recorder:
         self._prefetch.change(self._consumer)
         for request in requests:
             request.reject(requeue=True)
+        self._note_return([str(request.id) for request in requests])
 
     # --- stopping attempts ---
 
     def _put_back_running(self, seconds: float) -> None:
+        self._note_last_return()
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and self._busy:
             time.sleep(0.05)
         if running := self._put_back_held():
             logger.warning("Put back %d running job(s) after %s s", len(running), seconds)
             self.take_away([str(request.id) for request in running])
+
+    def _note_last_return(self) -> None:
+        """As `_note_return`, when no errand is run any more."""
+        with self._changed:
+            job_ids = list(self._returned)
+        if not job_ids:
+            return
+        try:
+            with core_session(self._engine) as session, session.begin():
+                lost.handed_back(session, job_ids)
+        except DBAPIError as trouble:
+            logger.warning("%d message(s) handed back may be sent twice: %s", len(job_ids), trouble)
+        self._forget_return(job_ids)
 
     def _put_back_held(self) -> list[JobRequest]:
         """First the row, then the process: what it does in between is already fenced off."""

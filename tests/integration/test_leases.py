@@ -9,6 +9,7 @@ from flask import Flask
 from sqlalchemy import Engine, delete, insert, select, update
 from sqlalchemy.exc import OperationalError
 
+from flaskapp.jobs import lost
 from flaskapp.jobs.clock import seconds_from_now
 from flaskapp.jobs.models import JobState, Tally, Worker
 from flaskapp.worker import maintenance
@@ -107,6 +108,22 @@ def test_a_new_watcher_watches_a_whole_lease(
     Watch(bench.app, bench.engine, monkeypatch).look(1)
 
     assert bench.state(job_id) == JobState.RUNNING
+
+
+def test_what_a_dead_worker_held_unclaimed_is_not_lost_behind_a_seen_probe(watch: Watch, bench: Bench) -> None:
+    """The broker has put it in line again, maybe behind that probe."""
+    waits = bench.submit()
+    bench.change(waits, state=JobState.QUEUED, sends=1, queued_at=seconds_from_now(-60))
+    with bench.session() as session, session.begin():
+        session.execute(update(Worker).where(Worker.id == DEAD).values(unclaimed=f'["{waits}"]'))
+        number = lost.begin(session, "default")
+        lost.see(session, "default", number or 0)
+
+    for _ in range(4):
+        watch.look(1)
+
+    with bench.session() as session:
+        assert (lost.in_hands(session), lost.under_way(session)) == (set(), [])
 
 
 @pytest.mark.parametrize("trouble", [ValueError("a bug of ours"), OperationalError("UPDATE", {}, Exception("locked"))])

@@ -503,6 +503,78 @@ def test_what_is_offered_and_not_claimed_is_in_our_hands(recorder: Recorder, ses
     wait_until(lambda: recorder.unclaimed() == [], 5, "it is claimed")
 
 
+def a_seen_probe(session: Session) -> None:
+    number = lost.begin(session, "default")
+    lost.see(session, "default", number or 0)
+    session.commit()
+
+
+def is_void(session: Session) -> bool:
+    session.rollback()
+    return lost.under_way(session) == []
+
+
+def test_a_surplus_that_is_handed_back_voids_the_probe_of_its_queue(
+    recorder: Recorder, session: Session, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder._prefetch, "surplus", lambda arrived: max(0, len(arrived) - 2))
+    monkeypatch.setattr(recorder._prefetch, "change", lambda consumer: None)
+    messages = [Message(queued(session), 1) for _ in range(6)]
+    session.commit()
+    a_seen_probe(session)
+    in_hands: list[Any] = []
+    handed_back = lost.handed_back
+
+    def note(session: Session, job_ids: Any) -> None:
+        in_hands.extend([sorted(job_ids), recorder.unclaimed()])
+        handed_back(session, job_ids)
+
+    monkeypatch.setattr(lost, "handed_back", note)
+    recorder.listening = True
+    for message in messages:
+        recorder.offer(message)
+    started(recorder)
+
+    wait_until(lambda: is_void(session), 5, "the probe proves nothing any more")
+    returned = sorted(message.id for message in messages if message.answer == "rejected")
+    # Until that is committed they count as in our hands.
+    assert in_hands[0] == returned
+    assert set(returned) <= set(in_hands[1])
+    wait_until(lambda: not set(returned) & set(recorder.unclaimed() or ()), 5, "they have left our hands")
+
+
+def test_a_worker_that_stops_voids_the_probe_of_what_it_hands_back(
+    recorder: Recorder, session: Session, pool: Pool
+) -> None:
+    message = Message(queued(session), 1)
+    message._connection_errors = ()
+    message.reject_log_error = lambda *_, **__: message.reject()
+    session.commit()
+    a_seen_probe(session)
+    recorder.offer(message)
+
+    recorder.begin_stop(0)
+    assert recorder._stop_thread is not None
+    recorder._stop_thread.join(10)
+
+    assert (message.answer, is_void(session), recorder.unclaimed()) == ("rejected", True, None)
+
+
+def test_what_a_lost_connection_brought_voids_the_probe_once_there_is_another(
+    recorder: Recorder, session: Session, pool: Pool
+) -> None:
+    message = Message(queued(session), 1)
+    session.commit()
+    a_seen_probe(session)
+    recorder.offer(message)
+    recorder.attach(pool)
+    assert recorder.unclaimed() == [message.id]
+
+    started(recorder)
+
+    wait_until(lambda: is_void(session) and recorder.unclaimed() is None, 5, "the probe proves nothing any more")
+
+
 def test_a_probe_is_acknowledged_once_it_is_noted(recorder: Recorder, session: Session) -> None:
     number = lost.begin(session, "mail")
     session.commit()

@@ -186,6 +186,22 @@ BREAKS = [
     ),
     Break(
         "G3",
+        "what was handed back behind a probe is sent again",
+        _LOST,
+        "values(sent_at=null(), seen_at=null()))\n\n\ndef still_stands",
+        "values(missing=0))\n\n\ndef still_stands",
+        f"{_I}/test_lost_messages.py::test_a_job_that_was_handed_back_behind_a_seen_probe_is_not_lost[sqlite]",
+    ),
+    Break(
+        "G3",
+        "what a stopping worker hands back leaves the probe standing",
+        "flaskapp/worker/recorder.py",
+        "        self._note_last_return()\n",
+        "",
+        f"{_I}/test_recorder.py::test_a_worker_that_stops_voids_the_probe_of_what_it_hands_back[sqlite]",
+    ),
+    Break(
+        "G3",
         "one failing part of a turn ends the whole turn",
         "flaskapp/worker/maintenance.py",
         "            if is_outage(trouble):\n",
