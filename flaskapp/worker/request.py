@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
-from billiard.exceptions import WorkerLostError
+from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery.exceptions import InvalidTaskError
 from celery.worker.request import Request
 from celery.worker.state import task_ready
@@ -136,9 +136,8 @@ class JobRequest(Request):
             logger.warning("job=%s passed its soft time limit of %s s", self.id, timeout)
             return
         task_ready(self)
-        error = Error("TimeLimitExceeded", f"It ran longer than its time limit of {timeout} s and was stopped.")
         if self.claimed is not None:
-            self._finish(after_failure(self.claimed, error))
+            self._finish(_ran_too_long(self.claimed, timeout))
 
     def give_back(self, reason: str) -> None:
         """It never came to the pool."""
@@ -152,6 +151,9 @@ class JobRequest(Request):
             if self.recorder.was_killed_by_us(self.worker_pid):
                 return Stopped(self.claimed, "Its process was stopped together with another job's.")
             return crashed(self.claimed, exc, self.worker_pid, self.memory)
+        if isinstance(exc, TimeLimitExceeded):
+            # The prefork pool tells it as the attempt's failure before it calls on_timeout.
+            return _ran_too_long(self.claimed, *exc.args)
         if isinstance(exc, OperationalError | InterfaceError):
             return Outage(self.claimed, Error(type(exc).__name__, str(exc), traceback), "while it was settled")
         return after_failure(self.claimed, Error(type(exc).__name__, str(exc), traceback))
@@ -160,6 +162,11 @@ class JobRequest(Request):
         if not self.finished:
             self.finished = True
             self.recorder.ended(self, outcome, seconds)
+
+
+def _ran_too_long(claimed: Claimed, seconds: float) -> Outcome:
+    error = Error("TimeLimitExceeded", f"It ran longer than its time limit of {seconds:g} s and was stopped.")
+    return after_failure(claimed, error)
 
 
 def is_ours(headers: Any) -> bool:

@@ -201,6 +201,14 @@ BREAKS = [
         f"{_I}/test_recorder.py::test_a_worker_that_stops_voids_the_probe_of_what_it_hands_back[sqlite]",
     ),
     Break(
+        "G4",
+        "a hard time limit is told in the pool's words",
+        "flaskapp/worker/request.py",
+        "isinstance(exc, TimeLimitExceeded):",
+        "isinstance(exc, TimeLimitExceeded) and False:",
+        f"{_I}/test_evidence.py::test_a_time_limit_is_told_in_the_same_words_however_the_pool_tells_it[failure]",
+    ),
+    Break(
         "G3",
         "one failing part of a turn ends the whole turn",
         "flaskapp/worker/maintenance.py",
