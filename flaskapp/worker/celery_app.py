@@ -28,7 +28,7 @@ from flaskapp.jobs.changes import SUBMITTED
 from flaskapp.jobs.joining import NewJoin
 from flaskapp.jobs.models import QUEUES
 from flaskapp.jobs.outcomes import RetryLater, Wish
-from flaskapp.worker import limits, prefetch
+from flaskapp.worker import checks, prefetch
 from flaskapp.worker.attempt import RunningAttempt, current_attempt
 from flaskapp.worker.canvas import CanvasCall, canvas_call, current_call, join_of_a_stranger, parked
 from flaskapp.worker.steps import Attach, JobCore, Listen
@@ -137,19 +137,19 @@ class Offload(Celery):
         root_id = options.get("root_id") or (request.root_id or request.id if request else None)
         wish = Wish(
             task=name,
-            args=limits.json_text(f"The arguments of {name}", list(args or ())),
-            kwargs=limits.json_text(f"The keyword arguments of {name}", kwargs or {}),
+            args=checks.json_text(f"The arguments of {name}", list(args or ())),
+            kwargs=checks.json_text(f"The keyword arguments of {name}", kwargs or {}),
             queue=self.queue_of(name, {k: options[k] for k in ("queue",) if options.get(k)}),
             options=_travelling_options(options),
             job_id=None if task_id is None else str(task_id),
-            priority=limits.whole_number("priority", options.get("priority") or 0, -limits.MOST),
+            priority=checks.whole_number("priority", options.get("priority") or 0, -checks.MOST),
             owner=options.get("owner") or (parent.claimed.owner if parent else _signed_in()),
             run_at=self._moment(options.get("eta")),
-            delay_seconds=None if countdown is None else limits.seconds("countdown", countdown),
+            delay_seconds=None if countdown is None else checks.seconds("countdown", countdown),
             expires_at=self._moment(options.get("expires")),
             unique_key=_key(options.get("unique_key")),
             limit_key=_key(options.get("limit_key")),
-            max_retries=None if attempts is None else limits.whole_number("max_attempts", attempts, 1) - 1,
+            max_retries=None if attempts is None else checks.whole_number("max_attempts", attempts, 1) - 1,
             retries=int(options.get("retries") or 0),
             time_limit=options.get("time_limit"),
             soft_time_limit=options.get("soft_time_limit"),
@@ -160,7 +160,7 @@ class Offload(Celery):
             # A chord's member; the group is its header's.
             counts_for=options.get("group_id") if options.get("chord") else None,
         )
-        return limits.checked(wish)
+        return checks.checked(wish)
 
     def _again(self, attempt: RunningAttempt, name: str, args: Any, kwargs: Any, options: dict[str, Any]) -> RetryLater:
         wish = self.wish(name, args, kwargs, options, attempt.claimed.job_id)
@@ -196,7 +196,7 @@ class Offload(Celery):
         if when is None:
             return None
         if isinstance(when, int | float):
-            return datetime.now(UTC) + timedelta(seconds=limits.seconds("time from now", when))
+            return datetime.now(UTC) + timedelta(seconds=checks.seconds("time from now", when))
         try:
             moment: datetime = maybe_make_aware(maybe_iso8601(when), tz=self.timezone)
             return moment.astimezone(UTC)

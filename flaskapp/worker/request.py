@@ -19,7 +19,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 
 from flaskapp.broker.publisher import CRASHES_HEADER, SEND_HEADER
 from flaskapp.jobs.outcomes import Claimed, Error, Hint, Outage, Outcome, Stopped, Wish, after_failure, clean_text
-from flaskapp.worker import limits
+from flaskapp.worker import checks
 from flaskapp.worker.attempt import CLAIM_KEY, Report, run
 from flaskapp.worker.evidence import crashed
 
@@ -77,7 +77,7 @@ class JobRequest(Request):
             options=dumps({"headers": kept, "embed": {k: v for k, v in (embed or {}).items() if v}}),
             queue=self.delivery_info.get("routing_key") or "default",
             job_id=self.id,
-            retries=limits.whole_number("retries", headers.get("retries") or 0, least=0),
+            retries=checks.whole_number("retries", headers.get("retries") or 0, least=0),
             run_at=_utc(self._eta),
             expires_at=_utc(self._expires),
             root_id=self.root_id,
@@ -86,7 +86,7 @@ class JobRequest(Request):
             group_id=headers.get("group"),
             counts_for=headers.get("group") if (embed or {}).get("chord") else None,
         )
-        return limits.checked(wish)
+        return checks.checked(wish)
 
     def execute_using_pool(self, pool: Any, **_: Any) -> Any:
         """Hand the claimed attempt to a pool child."""
