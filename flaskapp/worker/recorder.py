@@ -24,6 +24,7 @@ from flaskapp.jobs.changes import SUBMITTED
 from flaskapp.jobs.letters import Letter
 from flaskapp.jobs.outcomes import Claimed, Error, Failed, Hint, Outcome, Stopped, Succeeded
 from flaskapp.worker.errands import Errands
+from flaskapp.worker.loop_calls import LoopCalls
 from flaskapp.worker.memory import Peaks
 from flaskapp.worker.outages import may_pass
 from flaskapp.worker.pace import Pace
@@ -73,6 +74,7 @@ class Recorder:
         self._busy = 0
         self._pace = Pace(concurrency)
         self._prefetch = Prefetch(concurrency)
+        self._loop_calls = LoopCalls()
         self._killed: dict[int, float] = {}
         self._peaks = Peaks()
         self._stopping = False
@@ -110,6 +112,8 @@ class Recorder:
                 for request in self._held.values()
                 if request.was_handed_over and request.worker_pid is None and request not in waiting
             ]
+        # What was claimed meanwhile comes to the pool now.
+        self._loop_calls.finish()
         for request in dropped:
             request.give_back("Its worker lost the broker before a process had taken it.")
 
@@ -441,21 +445,20 @@ class Recorder:
     # --- on the event loop (or, where a transport has none, in whichever thread calls) ---
 
     def _on_loop(self, function: Callable[..., None], *args: Any) -> None:
-        hub = getattr(self._consumer, "hub", None)
-        if hub is not None:
-            hub.call_soon(function, *args)
-        else:
-            function(*args)
+        self._loop_calls.add(getattr(self._consumer, "hub", None), function, *args)
 
     def _take_over(self, offers: list[JobRequest], buried: list[JobRequest]) -> None:
         """Answer the broker for every offer; what was claimed goes on to the pool."""
-        for request in offers:
-            if request in buried:
-                self._consumer.bury(request.message, letters.NO_JOB)
-            else:
-                request.acknowledge()
-        with self._changed:
-            self._ready.extend((request, time.monotonic()) for request in offers if request.claimed is not None)
+        try:
+            for request in offers:
+                if request in buried:
+                    self._consumer.bury(request.message, letters.NO_JOB)
+                else:
+                    request.acknowledge()
+        finally:
+            # Whatever the broker makes of our answers: these are claimed.
+            with self._changed:
+                self._ready.extend((request, time.monotonic()) for request in offers if request.claimed is not None)
         self._fill()
 
     def _fill(self) -> None:
@@ -500,6 +503,7 @@ class Recorder:
         self._prefetch.change(self._consumer)
         for request in requests:
             request.reject(requeue=True)
+        self._prefetch.gave_back()
         self._note_return([str(request.id) for request in requests])
 
     # --- stopping attempts ---

@@ -686,3 +686,48 @@ def test_a_job_that_the_pool_threw_away_with_its_broker_connection_is_put_back(
     assert (row_of(session, first)["crashes"], state_of(session, accepted)) == (0, JobState.RUNNING)
     recorder.offer(messages[2])
     wait_until(lambda: messages[2] in pool.taken, 5, "its slot is free")
+
+
+def test_a_claim_that_the_event_loop_did_not_come_to_is_not_forgotten(
+    recorder: Recorder, session: Session, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kombu's hub drops the rest of its calls when one of them meets a dead connection."""
+    claimed = Message(queued(session), 1)
+    session.commit()
+    monkeypatch.setattr(pool, "hub", EndedLoop())
+    started(recorder).offer(claimed)
+    wait_until(lambda: claimed.claimed, 5, "it is claimed")
+    another_round_without_a_loop(recorder)
+
+    recorder.detach()
+    monkeypatch.setattr(pool, "hub", None)
+    recorder.attach(pool)
+
+    assert pool.taken == [claimed]
+
+
+def another_round_without_a_loop(recorder: Recorder) -> None:
+    """The recorder has said everything that it says about its last group."""
+    wait_until(lambda: not recorder._recording, 5, "the group is over")
+
+
+def test_a_message_that_cannot_be_answered_keeps_no_job_from_the_pool(
+    recorder: Recorder, session: Session, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message = Message(queued(session), 1)
+    session.commit()
+    monkeypatch.setattr(pool, "hub", EndedLoop())
+    monkeypatch.setattr(message, "acknowledge", dead_connection)
+    started(recorder).offer(message)
+    wait_until(lambda: message.claimed, 5, "it is claimed")
+    another_round_without_a_loop(recorder)
+
+    recorder.detach()
+    monkeypatch.setattr(pool, "hub", None)
+    recorder._fill()
+
+    assert pool.taken == [message]
+
+
+def dead_connection() -> None:
+    raise BrokenPipeError("gone")

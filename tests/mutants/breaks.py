@@ -264,6 +264,22 @@ BREAKS = [
         "            pass",
         f"{_I}/test_recorder.py::test_a_job_that_the_pool_threw_away_with_its_broker_connection_is_put_back[sqlite]",
     ),
+    Break(
+        "G3",
+        "what the event loop did not come to is forgotten",
+        "flaskapp/worker/recorder.py",
+        "        self._loop_calls.finish()\n",
+        "",
+        f"{_I}/test_recorder.py::test_a_claim_that_the_event_loop_did_not_come_to_is_not_forgotten[sqlite]",
+    ),
+    Break(
+        "G3",
+        "messages go to and fro between the broker and its only free worker",
+        "flaskapp/worker/prefetch.py",
+        "if not self._fetched_many or len",
+        "if len",
+        "tests/unit/test_prefetch.py::test_what_comes_again_after_it_went_back_stays",
+    ),
     # --- G4: one success, and what a task writes commits with it ---
     Break(
         "G4",
