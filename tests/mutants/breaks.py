@@ -280,6 +280,14 @@ BREAKS = [
         "if len",
         "tests/unit/test_prefetch.py::test_what_comes_again_after_it_went_back_stays",
     ),
+    Break(
+        "G3",
+        "a channel that the broker closes ends the worker",
+        "flaskapp/worker/celery_app.py",
+        "broker_channel_error_retry=True",
+        "broker_channel_error_retry=False",
+        "tests/acceptance/test_broker_loss.py::test_a_worker_outlives_a_broker_that_closes_its_channel",
+    ),
     # --- G4: one success, and what a task writes commits with it ---
     Break(
         "G4",
