@@ -13,7 +13,7 @@ from flaskapp.extensions import db
 from flaskapp.jobs import control, queries
 from flaskapp.jobs.models import QUEUES
 from flaskapp.jobs.queries import QueueDepth
-from flaskapp.worker.sessions import wake_relay
+from flaskapp.worker.sessions import let_jobs_leave, wake_relay
 
 queues = AppGroup("queues", help="Look at queues, pause, drain and resume them.")
 _COLUMNS = {
@@ -75,6 +75,7 @@ def resume(name: str) -> None:
     """Send and start its jobs again."""
     _steer(name, "queue.resume", control.resume_queue)
     click.echo(f"Queue {name} runs.")
+    let_jobs_leave()
 
 
 def _steer(name: str, action: str, change: Callable[[Session, str], bool]) -> None:

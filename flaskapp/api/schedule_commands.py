@@ -9,6 +9,7 @@ from flaskapp.extensions import db
 from flaskapp.jobs import queries
 from flaskapp.jobs import schedules as memory
 from flaskapp.jobs.models import Schedule
+from flaskapp.worker.sessions import let_jobs_leave
 
 schedules = AppGroup("schedules", help="Look at schedules, run, pause and resume them, ask why one did not run.")
 _COLUMNS = {"NAME": 28, "RHYTHM": 24, "LAST DUE": 19, "NEXT DUE": 19, "STANDING": 8}
@@ -37,6 +38,7 @@ def run(name: str) -> None:
         write_audit(db.session(), "schedule.run", name, job_id)
     db.session.commit()
     click.echo(job_id)
+    let_jobs_leave()
 
 
 @schedules.command("pause")
