@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 
 #: So long an answer is fresh: RabbitMQ counts afresh every five seconds itself.
 KEPT_SECONDS = 3.0
+#: Figures older than this are told to be old.
+OLD_SECONDS = 3 * KEPT_SECONDS
 #: For all questions of one look together.
 WHOLE_SECONDS = 4.0
 #: The first page of a while waits so long for an answer that is on its way; a broker in trouble is not waited for.
@@ -82,7 +84,7 @@ class Management:
             asked = moment - self._began
             if asked > WHOLE_SECONDS + 1:
                 trouble = f"it has not answered for {asked:.0f} s"
-            elif not trouble and self._figures is None:
+            elif not trouble and moment - self._read > OLD_SECONDS:
                 trouble = "it was asked just now and has not answered yet"
         age = None if self._figures is None else moment - self._read
         return View(self._figures, self._read_at, age, trouble)

@@ -15,7 +15,7 @@ from flaskapp.accounts.protection import requires
 from flaskapp.api.broker_view import management
 from flaskapp.api.rules import read_rule
 from flaskapp.broker import topology
-from flaskapp.broker.management import KEPT_SECONDS
+from flaskapp.broker.management import OLD_SECONDS
 from flaskapp.console import charts, live
 from flaskapp.console.blueprint import console
 from flaskapp.console.remember import remembered
@@ -144,7 +144,7 @@ def _listed() -> dict[str, object]:
         "at_broker": at_broker,
         "dead_at_broker": view.queue(topology.DEAD_QUEUE.name) if view else None,
         # A second or two is the usual rhythm, no news.
-        "is_old": view is not None and (view.age_seconds is None or view.age_seconds > 3 * KEPT_SECONDS),
+        "is_old": view is not None and (view.age_seconds is None or view.age_seconds > OLD_SECONDS),
     }
 
 
