@@ -9,6 +9,7 @@ from flaskapp.extensions import db
 from flaskapp.jobs import queries
 from flaskapp.jobs import schedules as memory
 from flaskapp.jobs.models import Schedule
+from flaskapp.worker.sessions import let_jobs_leave
 
 schedules = AppGroup("schedules", help="Look at schedules, run, pause and resume them, ask why one did not run.")
 _COLUMNS = {"NAME": 28, "RHYTHM": 24, "LAST DUE": 19, "NEXT DUE": 19, "STANDING": 8}
@@ -35,6 +36,7 @@ def run(name: str) -> None:
         raise click.ClickException(str(refusal)) from refusal
     _commit("schedule.run", name, is_new, job_id)
     click.echo(job_id)
+    let_jobs_leave()
 
 
 @schedules.command("pause")

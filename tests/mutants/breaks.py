@@ -34,6 +34,7 @@ _CRONTABS = "flaskapp/worker/crontabs.py"
 _RHYTHM = f"{_I}/test_rhythm.py"
 _LOST = "flaskapp/jobs/lost.py"
 _PROBES = "flaskapp/broker/probes.py"
+_BROKER_VIEW = f"{_I}/test_broker_view.py"
 
 BREAKS = [
     # --- G1: a job and the row that asked for it commit together ---
@@ -898,5 +899,54 @@ BREAKS = [
         "            todo.of(new.id).succeeded += succeeded\n",
         "",
         f"{_I}/test_foreign_chords.py::test_a_foreign_chord_leads_to_its_body_whatever_comes_first[sqlite-members]",
+    ),
+    Break(
+        "workflows",
+        "a join outlives its members",
+        "flaskapp/jobs/pruning.py",
+        "    if joins:\n",
+        "    if False:\n",
+        f"{_I}/test_drill.py::test_a_join_goes_with_the_last_of_its_members[sqlite]",
+    ),
+    # --- the view of RabbitMQ ---
+    Break(
+        "G8",
+        "a drained queue is sent to",
+        "flaskapp/jobs/window.py",
+        "held = or_(Queue.paused_at.is_not(None), Queue.draining_at.is_not(None))",
+        "held = Queue.paused_at.is_not(None)",
+        f"{_I}/test_draining.py::test_what_is_at_the_broker_starts_and_nothing_more_is_sent[sqlite]",
+    ),
+    Break(
+        "G2",
+        "a command ends before its job has left",
+        "flaskapp/api/commands.py",
+        "    click.echo(job_id)\n    let_jobs_leave()\n",
+        "    click.echo(job_id)\n",
+        f"{_I}/test_leaving.py::test_a_submitted_job_has_left_when_the_command_ends[folder]",
+    ),
+    Break(
+        "G2",
+        "a page waits for the management API",
+        "flaskapp/broker/management.py",
+        "end = self._began + patience",
+        "end = self._began + 60",
+        f"{_BROKER_VIEW}::test_the_page_says_at_once_what_is_wrong_and_shows_sql[silence]",
+    ),
+    Break(
+        "safety",
+        "a server that sends a byte a second is read for ever",
+        "flaskapp/broker/management_http.py",
+        "    end.start()\n",
+        "    end.cancel()\n",
+        f"{_BROKER_VIEW}::test_the_page_says_at_once_what_is_wrong_and_shows_sql[a byte now and then]",
+    ),
+    Break(
+        "safety",
+        "the account that a server repeats is shown",
+        "flaskapp/broker/figures.py",
+        "return value if is_plain and not self._is_secret(value) else None",
+        "return value if is_plain else None",
+        f"{_BROKER_VIEW}::test_a_server_that_repeats_the_password_is_not_repeated",
     ),
 ]
