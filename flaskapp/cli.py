@@ -11,10 +11,12 @@ def init_app(app: Flask) -> None:
         limit_commands,  # noqa: F401 -- hangs itself on `jobs`
     )
     from flaskapp.api.commands import jobs
+    from flaskapp.api.queue_commands import queues
     from flaskapp.api.schedule_commands import schedules
     from flaskapp.drill.commands import verify
 
     app.cli.add_command(users)
     app.cli.add_command(jobs)
     app.cli.add_command(schedules)
+    app.cli.add_command(queues)
     jobs.add_command(verify)

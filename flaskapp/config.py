@@ -9,7 +9,7 @@ import re
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
@@ -23,6 +23,8 @@ _EXAMPLES = {
     "BROKER_URL": "amqp://user:password@localhost:5672//",
     "STORAGE_URL": "file:///var/lib/offload/uploads",
     "MAIL_URL": "smtp://user:password@mail.example.org:587",
+    "RABBITMQ_MANAGEMENT_URL": "http://offload-monitoring:password@localhost:15672",
+    "RABBITMQ_UI_URL": "https://rabbitmq.example.org",
 }
 BROKERS = {"folder", "amqp", "amqps", "redis", "rediss", "sqs", "zookeeper", "memory"}
 
@@ -47,7 +49,7 @@ class Settings:
     #: The largest upload that is accepted.
     max_upload_bytes: int
     #: Where mail goes: a server, or a folder of .eml files.
-    mail_url: str
+    mail_url: str = field(repr=False)
     #: The sender's address.
     mail_from: str
     #: The one address that the public contact form writes to; empty closes the form.
@@ -61,6 +63,10 @@ class Settings:
     mail_retry_seconds: float
     #: How this site is reached from outside: for links in mails.
     public_url: str
+    #: RabbitMQ's management API with the account that looks; empty: only SQL is shown.
+    rabbitmq_management_url: str = field(default="", repr=False)
+    #: Where people's browsers find the management pages; holds no account.
+    rabbitmq_ui_url: str = ""
 
 
 def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
@@ -92,6 +98,8 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
         public_url=(env.get("PUBLIC_URL") or f"http://{env.get('HOST', '127.0.0.1')}:{env.get('PORT', '8000')}").rstrip(
             "/"
         ),
+        rabbitmq_management_url=(management := _management_url(env.get("RABBITMQ_MANAGEMENT_URL") or "")),
+        rabbitmq_ui_url=_ui_url(env.get("RABBITMQ_UI_URL") or "", management),
     )
 
 
@@ -150,6 +158,41 @@ def _url(name: str, value: str, schemes: set[str]) -> str:
             f"It must begin with one of: {', '.join(f'{known}://' for known in sorted(schemes))}."
         )
     return value
+
+
+def _management_url(value: str) -> str:
+    if value and (_web_address(value) is None or not urlsplit(value).username):
+        # Nothing of the value is repeated: it holds a password.
+        raise BadSetting(
+            "RABBITMQ_MANAGEMENT_URL is no http:// or https:// address with an account. "
+            f"Write e.g. {_EXAMPLES['RABBITMQ_MANAGEMENT_URL']}; escape odd signs in the password with %."
+        )
+    return value
+
+
+def _ui_url(value: str, management: str) -> str:
+    if not value:
+        return _web_address(management) or ""
+    if (address := _web_address(value)) is None or urlsplit(value).username:
+        raise BadSetting(
+            "RABBITMQ_UI_URL must be an http:// or https:// address without an account: it is shown to browsers. "
+            f"Write e.g. {_EXAMPLES['RABBITMQ_UI_URL']}."
+        )
+    return address
+
+
+def _web_address(value: str) -> str | None:
+    """Without account, query and fragment; None if it is no address of the web."""
+    try:
+        parts = urlsplit(value)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        return None
+    odd = not host or any(sign in host for sign in "%\\<>\"' ") or not value.isprintable()
+    if parts.scheme not in ("http", "https") or odd or parts.query or parts.fragment:
+        return None
+    place = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{place}{f':{port}' if port else ''}{parts.path}".rstrip("/")
 
 
 def _storage_url(value: str) -> str:
