@@ -58,12 +58,20 @@ def test_a_killed_worker_loses_nobody_and_doubles_nobody(stack: Stack, server: S
     # Nobody forgotten: who is called accepted has it, and who has it is accepted or unknown.
     assert {to for to, state in ended.items() if state == "accepted"} <= set(got)
     assert {ended[to] for to in got} <= {"accepted", "unknown"}
-    # Unknown are exactly those whose worker died between `sending` and the answer's commit.
+    # Unknown are those whose worker died between `sending` and the answer's commit. With a quick server that is the
+    # commit of the next one's `sending`: who came just before an `offered` may be unknown too, and has it.
     unknown = {to for to, state in ended.items() if state == "unknown"}
-    assert unknown == {f"die-{place}{number}@x.example" for place in ("sending", "sent") for number in range(EACH)}
-    assert Counter(ended.values()) == {"accepted": EACH * 9 - EACH * 2, "unknown": EACH * 2}
-    with stack.bench.session() as session:
-        assert set(session.scalars(select(Job.state).where(Job.task == "mail.deliver"))) == {"succeeded"}
+    surely = {f"die-{place}{number}@x.example" for place in ("sending", "sent") for number in range(EACH)}
+    just_before = {f"before{number}@offered.example" for number in range(EACH)}
+    assert surely <= unknown <= surely | just_before
+    assert unknown & just_before <= set(got)
+    assert set(ended.values()) == {"accepted", "unknown"}
+
+    def jobs() -> bool:
+        with stack.bench.session() as session:
+            return set(session.scalars(select(Job.state).where(Job.task == "mail.deliver"))) == {"succeeded"}
+
+    wait_until(jobs, 20, "every job succeeded")
 
 
 def test_two_workers_send_to_a_recipient_once(stack: Stack, server: Server) -> None:
