@@ -7,6 +7,8 @@ SCHEDULE = {
     "prune": {"task": "maintenance.prune", "schedule": timedelta(minutes=10)},
     # Tables and files of uploads that did not get to their end.
     "sweep": {"task": "uploads.sweep", "schedule": timedelta(hours=1)},
+    # Answers whose jobs are pruned.
+    "forget": {"task": "query.forget", "schedule": timedelta(hours=1)},
     # A small job through every part of the system: its age is the first thing to look at when something is slow.
     "canary": {"task": "diagnostics.echo", "schedule": timedelta(minutes=1), "args": ("canary",)},
 }

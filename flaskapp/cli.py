@@ -13,8 +13,10 @@ def init_app(app: Flask) -> None:
     from flaskapp.api.commands import jobs
     from flaskapp.api.schedule_commands import schedules
     from flaskapp.drill.commands import verify
+    from flaskapp.query.commands import query
 
     app.cli.add_command(users)
     app.cli.add_command(jobs)
     app.cli.add_command(schedules)
+    app.cli.add_command(query)
     jobs.add_command(verify)

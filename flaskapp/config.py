@@ -44,6 +44,8 @@ class Settings:
     trusted_proxies: int
     #: The largest upload that is accepted.
     max_upload_bytes: int
+    #: How long a question in SQL may run.
+    query_seconds: float
 
 
 def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
@@ -65,6 +67,7 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
         keep_failed_days=_number("KEEP_FAILED_DAYS", env, 90, least=0),
         trusted_proxies=int(_number("TRUSTED_PROXIES", env, 0, least=0)),
         max_upload_bytes=int(_number("MAX_UPLOAD_BYTES", env, 1_000_000_000, least=1)),
+        query_seconds=_number("QUERY_SECONDS", env, 60, least=1),
     )
 
 

@@ -144,6 +144,7 @@ def test_answers_have_the_shapes_that_are_described(doors: Doors):
         "name": "default",
         "upload_id": upload_id,
         "letter_id": letter_id,
+        "query_id": boss.post("/queries", {"sql": "SELECT 1"}).json["id"],
         "schedule": "rhythm",
         "key": "customer",
     }
@@ -157,6 +158,7 @@ def test_answers_have_the_shapes_that_are_described(doors: Doors):
     bodies = {
         "/jobs": {"task": "diagnostics.echo", "args": [1]},
         "/jobs/bulk": {"jobs": [{"task": "diagnostics.echo", "args": [1]}]},
+        "/queries": {"sql": "SELECT :a", "parameters": {"a": 1}},
         "/queues/{name}/limits": {"max_running": 3, "rate": {"count": 10, "seconds": 60}},
         "/limits/{key}": {"rate": {"count": 1, "seconds": 0.5}},
     }
