@@ -9,6 +9,8 @@ SCHEDULE = {
     "sweep": {"task": "uploads.sweep", "schedule": timedelta(hours=1)},
     # Answers whose jobs are pruned.
     "forget": {"task": "query.forget", "schedule": timedelta(hours=1)},
+    # Saved questions with a rhythm of their own, set on their pages.
+    "questions": {"task": "query.submit_due", "schedule": timedelta(minutes=1)},
     # A small job through every part of the system: its age is the first thing to look at when something is slow.
     "canary": {"task": "diagnostics.echo", "schedule": timedelta(minutes=1), "args": ("canary",)},
 }

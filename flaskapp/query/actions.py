@@ -3,6 +3,7 @@
 from typing import Any
 from uuid import uuid4
 
+from flask import current_app
 from kombu.utils.json import dumps, loads
 from sqlalchemy import select
 from sqlalchemy.orm import Session, undefer
@@ -11,18 +12,30 @@ from flaskapp.errors import BadArguments
 from flaskapp.query import limits
 from flaskapp.query.child.parameters import names_in
 from flaskapp.query.models import QueryRun
-from flaskapp.query.tasks import run
 
 
 def ask(
-    session: Session, sql: str, parameters: dict[str, Any] | None, owner: str, saved_id: str | None = None
+    session: Session,
+    sql: str,
+    parameters: dict[str, Any] | None,
+    owner: str,
+    saved_id: str | None = None,
+    keep: bool = True,
 ) -> QueryRun:
     """Write the question and ask for its job; the caller commits. BadArguments if it cannot be asked at all."""
     query_id = str(uuid4())
     kept = checked(sql, parameters or {})
     # Of its caller's own rights: what a running job submits would otherwise be that job's owner's.
-    result = run.apply_async((query_id,), owner=owner)
-    query = QueryRun(id=query_id, owner=owner, sql=sql, parameters=dumps(kept), saved_id=saved_id, job_id=result.id)
+    result = current_app.extensions["celery"].send_task("query.run", args=[query_id], owner=owner)
+    query = QueryRun(
+        id=query_id,
+        owner=owner,
+        sql=sql,
+        parameters=dumps(kept),
+        saved_id=saved_id,
+        job_id=result.id,
+        keep=keep,
+    )
     session.add(query)
     session.flush()
     return query

@@ -26,6 +26,8 @@ from flaskapp.query.models import QueryPass
 _HERE = Path(__file__).parent
 #: How long a child may take to cancel what it started.
 _GRACE_SECONDS = 3.0
+#: How often it looks whether the question is still wanted.
+_LOOK_SECONDS = 2.0
 #: For the child to start and to sign in.
 _START_SECONDS = 15.0
 
@@ -43,8 +45,18 @@ class Answer:
     seconds: float
 
 
-def ask(sql: str, parameters: dict[str, Any], owner: str, sees_all: bool, seconds: float | None = None) -> Answer:
-    """The answer, as far as `owner` may see it; raises QueryRefused. No transaction may be open meanwhile."""
+def ask(
+    sql: str,
+    parameters: dict[str, Any],
+    owner: str,
+    sees_all: bool,
+    seconds: float | None = None,
+    still_wanted: Callable[[], bool] = lambda: True,
+) -> Answer:
+    """The answer, as far as `owner` may see it; raises QueryRefused. No transaction may be open meanwhile.
+
+    `still_wanted` is asked every other second; False ends the question.
+    """
     settings: Settings = current_app.config["SETTINGS"]
     seconds = seconds or settings.query_seconds
     engine = db.engine
@@ -77,7 +89,7 @@ def ask(sql: str, parameters: dict[str, Any], owner: str, sees_all: bool, second
             return _pass(engine, connection_id, owner, sees_all)
 
     started = time.monotonic()
-    answer = _Child(request, seconds).answer(let_in)
+    answer = _Child(request, seconds, still_wanted).answer(let_in)
     if "refused" in answer:
         raise QueryRefused(answer["refused"])
     return Answer(
@@ -125,8 +137,9 @@ def _pass(engine: Engine, connection_id: int, owner: str, sees_all: bool) -> Ite
 class _Child:
     """One child process and its deadline."""
 
-    def __init__(self, request: dict[str, Any], seconds: float) -> None:
+    def __init__(self, request: dict[str, Any], seconds: float, still_wanted: Callable[[], bool]) -> None:
         self._request = request
+        self._still_wanted = still_wanted
         self._seconds = seconds
         self._read = b""
 
@@ -167,8 +180,12 @@ class _Child:
         descriptor = process.stdout.fileno()
         while b"\n" not in self._read:
             left = self._deadline - time.monotonic()
-            if left <= 0 or not select.select([descriptor], [], [], left)[0]:
+            if left <= 0:
                 raise QueryRefused(f"It ran longer than {self._seconds:g} seconds and was stopped.")
+            if not select.select([descriptor], [], [], min(left, _LOOK_SECONDS))[0]:
+                if not self._still_wanted():
+                    raise QueryRefused("The page that asked was closed, so it was stopped.")
+                continue
             block = os.read(descriptor, 1 << 20)
             if not block:
                 raise QueryRefused(_how_it_ended(process))

@@ -56,6 +56,11 @@ class QueryRun(Base):
     job_id: Mapped[str] = mapped_column(JobId, index=True)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now())
 
+    #: True: it goes on when the page that asked is closed.
+    keep: Mapped[bool] = mapped_column(default=True)
+    #: Since when that page is closed; empty while it is open, or if nobody would tell.
+    left_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
     #: JSON: the columns' names; set by the transaction that records the job's success, empty until then.
     columns: Mapped[str | None] = mapped_column(LongText)
     #: JSON: the kept rows as lists. Only fetched where it is shown.

@@ -48,6 +48,8 @@ def upgrade() -> None:
         sa.Column("saved_id", sa.String(length=36), nullable=True),
         sa.Column("job_id", sa.String(length=155), nullable=False),
         sa.Column("created_at", UtcDateTime(), nullable=False),
+        sa.Column("keep", sa.Boolean(), nullable=False),
+        sa.Column("left_at", UtcDateTime(), nullable=True),
         sa.Column("columns", LongText(), nullable=True),
         sa.Column("rows", LongText(), nullable=True),
         sa.Column("row_count", sa.Integer(), nullable=True),
