@@ -41,6 +41,8 @@ def suggested(columns: list[str], rows: list[list[Any]]) -> Choice | None:
         )
     names = [str(row[others[0]]) for row in rows]
     is_time = all(name[:4].isdigit() and name[4:5] == "-" for name in names)
+    if len(rows) > _MOST["bar"] and not is_time and len(numbers) > 1:
+        return Choice("scatter", numbers[0], numbers[1])
     return Choice("line" if is_time or len(rows) > _MOST["bar"] else "bar", others[0], numbers[0])
 
 
@@ -87,7 +89,7 @@ def standing_alone(choice: Choice, columns: list[str], rows: list[list[Any]]) ->
 
 def _chart(choice: Choice, columns: list[str], rows: list[list[Any]], **look: Any) -> Any:
     look |= {
-        "width": 760,
+        "width": 680,
         "height": 340,
         "explicit_size": False,
         "show_legend": False,
@@ -116,9 +118,10 @@ def _named(kind: Any, choice: Choice, columns: list[str], rows: list[list[Any]],
     kept = [row for row in rows if as_number(row[choice.y]) is not None][: _MOST[choice.kind]]
     if not kept:
         return None
-    # Of many labels some are written.
-    step = max(1, -(-len(kept) // _LABELS)) if len(kept) > _LABELS else 1
     labels = ["–" if row[choice.x] is None else str(row[choice.x]) for row in kept]
+    # Of many labels some are written.
+    room = _LABELS if max(map(len, labels)) > 4 else 2 * _LABELS
+    step = max(1, -(-len(kept) // room))
     chart = kind(**look, x_label_rotation=20 if max(map(len, labels)) > 8 else 0, show_minor_x_labels=step == 1)
     chart.x_labels = labels
     if step > 1:

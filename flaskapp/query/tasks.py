@@ -15,9 +15,11 @@ from flaskapp.extensions import db
 from flaskapp.jobs.clock import seconds_from_now
 from flaskapp.jobs.models import Job
 from flaskapp.query import actions, alerts, asking, safety, saving
-from flaskapp.query.models import QueryRun
+from flaskapp.query.models import QueryPass, QueryRun
 from flaskapp.worker.attempt import current_attempt
 
+#: No question takes a day; a connection that is given a pass anew loses the old one anyway.
+_PASS_SECONDS = 86_400
 #: Loading a page again also closes it.
 LEFT_SECONDS = 10
 
@@ -79,7 +81,8 @@ def _note(query_id: str, sentence: str) -> None:
 
 @shared_task(name="query.forget")
 def forget() -> int:
-    """Delete answers whose jobs are pruned; answers how many."""
+    """Delete answers whose jobs are pruned, and passes that a killed process left; answers how many answers."""
+    db.session.execute(sa.delete(QueryPass).where(QueryPass.created_at < seconds_from_now(-_PASS_SECONDS)))
     gone = sa.delete(QueryRun).where(~sa.exists().where(Job.id == QueryRun.job_id))
     deleted = db.session.execute(gone.execution_options(synchronize_session=False))
     return int(deleted.rowcount)  # type: ignore[attr-defined]

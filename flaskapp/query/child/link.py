@@ -7,6 +7,12 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+#: Its password comes from SECRET_KEY, which may have changed, or differ between machines.
+CANNOT_SIGN_IN = (
+    "The account for questions cannot sign in: {}. If SECRET_KEY has changed, run `flask --app flaskapp query grant`; "
+    "it must be the same for every process."
+)
+
 
 class Refused(Exception):
     """The database, or one of its locks, said no; the message is for the person who asked."""

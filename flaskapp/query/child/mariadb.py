@@ -6,7 +6,7 @@ The statement must also hold as the inside of `SELECT * FROM (…)`: what is no 
 import unicodedata
 from typing import Any
 
-from .link import Link, Refused
+from .link import CANNOT_SIGN_IN, Link, Refused
 from .parameters import with_marks
 from .values import Collected
 
@@ -36,7 +36,7 @@ def ask(request: dict[str, Any], link: Link) -> dict[str, Any]:
     try:
         connection = connect()
     except pymysql.err.OperationalError as problem:
-        raise Refused(f"The account for questions cannot sign in: {problem.args[-1]}") from problem
+        raise Refused(CANNOT_SIGN_IN.format(problem.args[-1])) from problem
     number = connection.thread_id()
 
     def cancel() -> None:

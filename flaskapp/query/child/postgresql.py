@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from .link import Link, Refused
+from .link import CANNOT_SIGN_IN, Link, Refused
 from .parameters import numbered
 from .values import Collected
 
@@ -46,7 +46,7 @@ def ask(request: dict[str, Any], link: Link) -> dict[str, Any]:
             **request["connect"] | {"options": " ".join(f"-c {name}={value}" for name, value in options.items())}
         )
     except psycopg.OperationalError as problem:
-        raise Refused(f"The account for questions cannot sign in: {_first_line(problem)}") from problem
+        raise Refused(CANNOT_SIGN_IN.format(_first_line(problem))) from problem
     connection.read_only = True
     for kind in ("date", "timestamp", "timestamptz", "time", "timetz", "interval", "json", "jsonb"):
         # As the server writes them: there are moments before and after everything that Python knows.
