@@ -222,6 +222,8 @@ def make_celery(app: Flask) -> Offload:
         broker_connection_retry_on_startup=True,
         # However long the broker is away: a worker that gives up would have to be started by hand.
         broker_connection_max_retries=None,
+        # RabbitMQ closes only the channel when a virtual host goes or a right is taken: Celery's worker would end.
+        broker_channel_error_retry=True,
         broker_pool_acquire_timeout=transports.CONNECT_SECONDS,
         result_backend="flaskapp.worker.result_backend:JobBackend",
         # Celery would add its own clean-up entry; jobs are pruned with their results.

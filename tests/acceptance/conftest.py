@@ -1,6 +1,7 @@
 """The two stacks on which real workers are tested: the embedded one and the big one."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
@@ -45,22 +46,28 @@ class Stack:
 def make_stack(request: pytest.FixtureRequest, folder: Path) -> Iterator[Stack]:
     if request.param == "SQLite and folder":
         urls = f"sqlite:///{folder / 'offload.sqlite3'}", f"folder://{folder}/broker"
-        yield from _stack(request.param, *urls, folder)
+        with installation(request.param, *urls, folder) as stack:
+            yield stack
     else:
         name = f"worker-{uuid4().hex}"
         rabbitmq = request.getfixturevalue("rabbitmq")
         urls = request.getfixturevalue("postgresql").create_database(name), rabbitmq.create_vhost(name)
-        yield from _stack(request.param, *urls, folder)
+        with installation(request.param, *urls, folder) as stack:
+            yield stack
         rabbitmq.delete_vhost(name)
 
 
-def _stack(name: str, database_url: str, broker_url: str, folder: Path) -> Iterator[Stack]:
+@contextmanager
+def installation(name: str, database_url: str, broker_url: str, folder: Path) -> Iterator[Stack]:
+    """On this database and broker, where nothing runs yet; what the test started ends with it, however it ends."""
     app = make_app(database_url, broker_url, folder)
     # Here jobs do leave: the web process's own relay sends them.
     app.extensions["celery"].relay = app.extensions["celery"].make_relay()
     stack = Stack(name, Bench(app), environment(database_url, broker_url, folder))
-    yield stack
-    stack.end()
+    try:
+        yield stack
+    finally:
+        stack.end()
 
 
 STACKS = ["SQLite and folder", "PostgreSQL and RabbitMQ"]

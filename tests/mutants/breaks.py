@@ -151,6 +151,14 @@ BREAKS = [
         "            pass",
         f"{_I}/test_recorder.py::test_a_job_that_the_pool_threw_away_with_its_broker_connection_is_put_back[sqlite]",
     ),
+    Break(
+        "G3",
+        "a channel that the broker closes ends the worker",
+        "flaskapp/worker/celery_app.py",
+        "broker_channel_error_retry=True",
+        "broker_channel_error_retry=False",
+        "tests/acceptance/test_broker_loss.py::test_a_worker_outlives_a_broker_that_closes_its_channel",
+    ),
     # --- G4: one success, and what a task writes commits with it ---
     Break(
         "G4",
