@@ -75,6 +75,7 @@ ATTACKS = (
     Attack("become somebody else", "SET ROLE postgres", _POSTGRESQL),
     Attack("become somebody in a SELECT", "SELECT set_config('role', 'postgres', false)", _POSTGRESQL),
     Attack("read the settings", "SELECT * FROM pg_settings", _POSTGRESQL),
+    Attack("read one setting", "SELECT @@datadir", _MARIADB),
     Attack("read one setting", "SELECT current_setting('data_directory')", _POSTGRESQL),
     # --- reading what is not theirs
     Attack("accounts", "SELECT * FROM account"),

@@ -5,6 +5,7 @@ from typing import Any
 
 #: The rest is a download away; a browser with ten thousand rows is no pleasure.
 ROWS_SHOWN = 300
+COLUMNS_SHOWN = 80
 _LONGEST_SHOWN = 200
 
 

@@ -150,6 +150,7 @@ def _shown(found: QueryRun) -> dict[str, Any]:
         "job": job,
         "columns": columns,
         "rows": rows[: showing.ROWS_SHOWN],
+        "most_columns": showing.COLUMNS_SHOWN,
         "order": order,
         "cell": showing.cell,
         "numeric": showing.numeric_columns(columns, rows),

@@ -59,6 +59,20 @@ def test_where_ours_may_not_make_it_an_administrator_is_told_how(postgresql: Pos
         db.engine.dispose()
 
 
+def test_every_view_decides_before_a_condition_is_tried(site: Flask, doors: Doors) -> None:
+    doors.account("ada")
+    assert ask(site) == [[1]]
+    looks = {
+        "sqlite": "SELECT 'temp views are MATERIALIZED' WHERE 0",
+        "postgresql": "SELECT relname FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace "
+        "WHERE nspname = 'offload_query' AND NOT coalesce(reloptions, '{}') @> '{security_barrier=true}'",
+        "mariadb": "SELECT table_name FROM information_schema.views WHERE table_schema = concat(database(), '_query') "
+        "AND algorithm <> 'TEMPTABLE'",
+    }
+    with site.app_context(), db.engine.connect() as connection:
+        assert connection.exec_driver_sql(looks[db.engine.url.get_backend_name()]).fetchall() == []
+
+
 def test_views_do_not_stand_in_the_way_of_migrations(site: Flask, doors: Doors) -> None:
     doors.account("ada")
     assert ask(site) == [[1]]

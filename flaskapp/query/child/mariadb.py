@@ -92,9 +92,9 @@ def _prove_that_it_is_a_select(cursor: Any, sql: str) -> None:
 
 
 def _refuse_system_tables(sql: str) -> None:
-    """Everybody may look into these, and would see what others ask."""
+    """Everybody may look into these, and would see what others ask, or the server's settings."""
     folded = "".join(mark for mark in unicodedata.normalize("NFKD", sql) if not unicodedata.combining(mark)).upper()
-    for name in ("INFORMATION_SCHEMA", "PERFORMANCE_SCHEMA"):
+    for name in ("INFORMATION_SCHEMA", "PERFORMANCE_SCHEMA", "@@"):
         if name in folded:
             raise Refused(f"Refused: reading {name.lower()}. A question reads the tables that are listed.")
 
