@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from flaskapp.query import actions, saving
+from flaskapp.query.mailing import mail_answer
 from flaskapp.query.models import SavedQuery
 from flaskapp.query.showing import as_number
 
@@ -22,18 +23,20 @@ _CROSSED: dict[str, Callable[[float, float], bool]] = {
 }
 
 
-def look(session: Session, saved_id: str, query_id: str) -> None:
-    """Note since when the threshold is crossed, in the transaction of the answer."""
+def look(session: Session, saved_id: str, query_id: str) -> str:
+    """Note since when the threshold is crossed, and mail the answer, in its own transaction; says what was mailed."""
     saved, run = saving.saved_by_id(session, saved_id), actions.query_by_id(session, query_id, None)
-    if saved is None or run is None or saved.alert_column is None or run.owner != saved.owner:
-        # Asked with another's rights, the answer says nothing about what its owner watches.
-        return
-    crossed = is_crossed(saved, actions.columns_of(run), actions.rows_of(run))
+    if saved is None or run is None or run.owner != saved.owner:
+        # Asked with another's rights, the answer is not what its owner watches, or wants to be sent.
+        return ""
+    columns, rows = actions.columns_of(run), actions.rows_of(run)
+    crossed = is_crossed(saved, columns, rows)
     if crossed and saved.alert_since is None:
         saved.alert_since = saving.moment(session)
         logger.warning("alert: saved question %s has %s %s %g", saved.id, *_told(saved))
     elif not crossed:
         saved.alert_since = None
+    return mail_answer(saved, run, columns, rows, crossed)
 
 
 def _told(saved: SavedQuery) -> tuple[Any, ...]:

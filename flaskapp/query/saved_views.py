@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from flask import abort, current_app, flash, redirect, render_template, request, url_for
+from flask import abort, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
 from kombu.utils.json import loads
@@ -15,6 +15,7 @@ from flaskapp.jobs import queries
 from flaskapp.jobs.models import JobState
 from flaskapp.jobs.queries import Filter
 from flaskapp.query import actions, charts, saving
+from flaskapp.query.mailing import can_mail
 from flaskapp.query.models import QueryRun, SavedQuery
 from flaskapp.query.safety import attacks_here
 from flaskapp.query.tasks import try_attacks
@@ -118,11 +119,6 @@ def _page(found: SavedQuery) -> str:
         signs=saving.SIGNS,
         **_beside(found.sql, parameters),
     )
-
-
-def can_mail() -> bool:
-    """True where this installation has the mail subject."""
-    return "mail.index" in current_app.view_functions
 
 
 def _saved(saved_id: str) -> SavedQuery:

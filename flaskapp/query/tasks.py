@@ -122,8 +122,8 @@ def run_saved(self: Any, id_or_name: str) -> dict[str, Any]:
         db.session.add(query)
         db.session.commit()
     told = answer_into(query.id)
-    alerts.look(db.session(), saved_id, query.id)
-    return told
+    mailed = alerts.look(db.session(), saved_id, query.id)
+    return told | ({"mail": mailed} if mailed else {})
 
 
 @shared_task(name="query.submit_due")

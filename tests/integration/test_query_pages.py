@@ -2,7 +2,11 @@
 
 import io
 import re
+import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import polars
 import pytest
@@ -149,6 +153,39 @@ def test_a_saved_question_runs_by_itself_and_says_when_a_threshold_is_crossed(si
         follow_redirects=True,
     )
     assert "is not a rhythm" in wrong.text
+
+
+def test_an_answer_that_came_by_itself_is_mailed_with_its_chart_and_never_anothers(
+    site: Flask,
+    doors: Doors,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    written: list[tuple[list[str], str, str, dict[str, bytes]]] = []
+
+    def write(to: list[str], subject: str, text: str, html: str, attachments: Any, owner: str) -> None:
+        assert owner == "ada"
+        written.append((to, subject, text + html, dict(attachments)))
+
+    for name in ("flaskapp.mail", "flaskapp.mail.actions"):
+        module = ModuleType(name)
+        module.__spec__ = ModuleSpec(name, None)
+        module.write = write  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, name, module)
+    browser = doors.signed_in("ada")
+    place = post(browser, f"{asked(site, browser, MIXED)}/save", name="Each morning")
+    saved_id = place.rpartition("/")[2]
+    settings = {"crontab": "0 7 * * *", "mail_to": "bob@example.org, eve@example.org"}
+    alert = {"alert_column": "id", "alert_sign": ">=", "alert_value": "10"}
+    post(browser, f"/query/saved/{saved_id}/schedule", **settings, **alert)
+    site.extensions["celery"].send_task("query.run_saved", args=[saved_id], owner="ada")
+    doors.script("eve").submit("query.run_saved", [saved_id])
+    run_all(site)
+    [(to, subject, body, attachments)] = written
+    assert (to, subject) == (["bob@example.org", "eve@example.org"], "Alert: Each morning")
+    assert "&lt;b&gt;name" in body
+    assert "'=1+1" in attachments["answer.csv"].decode()
+    assert attachments["chart.svg"].startswith(b"<svg")
+    assert b"<script" not in attachments["chart.svg"]
 
 
 def test_a_question_whose_page_was_closed_is_not_asked(site: Flask, doors: Doors) -> None:
