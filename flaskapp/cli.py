@@ -11,6 +11,7 @@ def init_app(app: Flask) -> None:
         limit_commands,  # noqa: F401 -- hangs itself on `jobs`
     )
     from flaskapp.api.commands import jobs
+    from flaskapp.api.queue_commands import queues
     from flaskapp.api.schedule_commands import schedules
     from flaskapp.drill.commands import verify
     from flaskapp.query.commands import query
@@ -19,4 +20,5 @@ def init_app(app: Flask) -> None:
     app.cli.add_command(jobs)
     app.cli.add_command(schedules)
     app.cli.add_command(query)
+    app.cli.add_command(queues)
     jobs.add_command(verify)

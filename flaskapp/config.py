@@ -8,7 +8,7 @@ import os
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
@@ -21,6 +21,8 @@ DATABASES = {"sqlite", "postgresql", "mariadb", "mysql"}
 _EXAMPLES = {
     "BROKER_URL": "amqp://user:password@localhost:5672//",
     "STORAGE_URL": "file:///var/lib/offload/uploads",
+    "RABBITMQ_MANAGEMENT_URL": "http://offload-monitoring:password@localhost:15672",
+    "RABBITMQ_UI_URL": "https://rabbitmq.example.org",
 }
 BROKERS = {"folder", "amqp", "amqps", "redis", "rediss", "sqs", "zookeeper", "memory"}
 
@@ -46,6 +48,10 @@ class Settings:
     max_upload_bytes: int
     #: How long a question in SQL may run.
     query_seconds: float
+    #: RabbitMQ's management API with the account that looks; empty: only SQL is shown.
+    rabbitmq_management_url: str = field(default="", repr=False)
+    #: Where people's browsers find the management pages; holds no account.
+    rabbitmq_ui_url: str = ""
 
 
 def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
@@ -68,6 +74,8 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
         trusted_proxies=int(_number("TRUSTED_PROXIES", env, 0, least=0)),
         max_upload_bytes=int(_number("MAX_UPLOAD_BYTES", env, 1_000_000_000, least=1)),
         query_seconds=_number("QUERY_SECONDS", env, 60, least=1),
+        rabbitmq_management_url=(management := _management_url(env.get("RABBITMQ_MANAGEMENT_URL") or "")),
+        rabbitmq_ui_url=_ui_url(env.get("RABBITMQ_UI_URL") or "", management),
     )
 
 
@@ -126,6 +134,41 @@ def _url(name: str, value: str, schemes: set[str]) -> str:
             f"It must begin with one of: {', '.join(f'{known}://' for known in sorted(schemes))}."
         )
     return value
+
+
+def _management_url(value: str) -> str:
+    if value and (_web_address(value) is None or not urlsplit(value).username):
+        # Nothing of the value is repeated: it holds a password.
+        raise BadSetting(
+            "RABBITMQ_MANAGEMENT_URL is no http:// or https:// address with an account. "
+            f"Write e.g. {_EXAMPLES['RABBITMQ_MANAGEMENT_URL']}; escape odd signs in the password with %."
+        )
+    return value
+
+
+def _ui_url(value: str, management: str) -> str:
+    if not value:
+        return _web_address(management) or ""
+    if (address := _web_address(value)) is None or urlsplit(value).username:
+        raise BadSetting(
+            "RABBITMQ_UI_URL must be an http:// or https:// address without an account: it is shown to browsers. "
+            f"Write e.g. {_EXAMPLES['RABBITMQ_UI_URL']}."
+        )
+    return address
+
+
+def _web_address(value: str) -> str | None:
+    """Without account, query and fragment; None if it is no address of the web."""
+    try:
+        parts = urlsplit(value)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        return None
+    odd = not host or any(sign in host for sign in "%\\<>\"' ") or not value.isprintable()
+    if parts.scheme not in ("http", "https") or odd or parts.query or parts.fragment:
+        return None
+    place = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{place}{f':{port}' if port else ''}{parts.path}".rstrip("/")
 
 
 def _storage_url(value: str) -> str:

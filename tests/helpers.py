@@ -89,6 +89,9 @@ class Nudges:
     def stop(self, seconds: float = 0) -> None:
         """Nothing runs."""
 
+    def wait(self, seconds: float = 0) -> bool:
+        return True
+
 
 def empty(engine: Engine) -> None:
     """Forget everything that the job core knows."""

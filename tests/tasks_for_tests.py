@@ -286,6 +286,18 @@ def meet_an_outage(task: Any, key: str, times: int) -> str:
     return "not reached"
 
 
+def write_what_no_commit_takes(task: Any, key: str) -> str:
+    """Each attempt that wrote is refused at its commit, as by a disk that is full for it alone."""
+    write(task, key)
+    engine = db.engine
+
+    @event.listens_for(engine, "commit", once=True)
+    def refuse(connection: Any) -> None:
+        raise OperationalError("COMMIT", {}, Exception("no space left on device"))
+
+    return key
+
+
 def ask_a_database_of_others(task: Any) -> None:
     create_engine("postgresql://nobody@127.0.0.1:1/nothing").connect()
 
@@ -422,6 +434,15 @@ def limited(seconds: float) -> float:
 def limited_softly(seconds: float) -> float:
     time.sleep(seconds)
     return seconds
+
+
+@shared_task(
+    bind=True, name="tests.with_own_options", queue="uploads", expires=60, priority=3, time_limit=50, max_retries=2
+)
+def with_own_options(self: Any, **options: Any) -> None:
+    """A task whose class says how it is sent."""
+    if self.request.retries == 0:
+        raise self.retry(countdown=0, **options)
 
 
 @shared_task(name="tests.of_the_mailhost", limit_key="mailhost")

@@ -6,6 +6,7 @@ from flask import Flask
 def init_app(app: Flask) -> None:
     """Open /api/v1. Call it after accounts, which decide who may come in."""
     from flaskapp.api import (  # noqa: F401 -- importing adds their routes
+        broker_view,
         jobs,
         letters,
         limits,
@@ -22,4 +23,5 @@ def init_app(app: Flask) -> None:
     from flaskapp.api.blueprint import api
 
     problems.init_app(app)
+    broker_view.init_app(app)
     app.register_blueprint(api)

@@ -20,6 +20,7 @@ from flaskapp.errors import OffloadError
 from flaskapp.extensions import db
 from flaskapp.jobs import letters, lifecycle, queries
 from flaskapp.jobs.models import Job, JobState
+from flaskapp.worker.sessions import let_jobs_leave, wake_relay
 
 jobs = AppGroup("jobs", help="Submit jobs, look at them, cancel them, run them again.")
 _COLUMNS = {"ID": 36, "STATE": 9, "TASK": 28, "QUEUE": 8, "ATTEMPT": 7, "CREATED": 19}
@@ -52,6 +53,7 @@ def submit(task: str, args: str, kwargs: str, **options: Any) -> None:
         job_id, _is_new = wishes.submit(wishes.read_wish(fields), owner=None)
         db.session.commit()
     click.echo(job_id)
+    let_jobs_leave()
 
 
 def _json(option: str, text: str) -> Any:
@@ -125,8 +127,10 @@ def run_again(job_id: str) -> None:
         raise click.ClickException(
             f"Job {job_id} is {state}: only failed and cancelled jobs whose unique_key is free can run again."
         )
+    wake_relay(db.session())
     db.session.commit()
     click.echo(f"Job {job_id} is waiting again.")
+    let_jobs_leave()
 
 
 @jobs.command("prune")

@@ -12,6 +12,7 @@ from flaskapp.errors import NotReplayable
 from flaskapp.extensions import db
 from flaskapp.jobs import letters
 from flaskapp.worker.replay import replay
+from flaskapp.worker.sessions import let_jobs_leave
 
 _COLUMNS = {"ID": 6, "AT": 19, "REASON": 14, "QUEUE": 10, "TASK": 28, "BYTES": 9, "REPLAYED": 8}
 
@@ -50,3 +51,4 @@ def replay_letter(letter_id: int) -> None:
     write_audit(db.session(), "letter.replay", str(letter_id), f"job {job_id}", account="(command line)")
     db.session.commit()
     click.echo(job_id)
+    let_jobs_leave()

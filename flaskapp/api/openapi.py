@@ -1,6 +1,6 @@
 """The API's own description, OpenAPI 3.1. A test keeps it equal to the routes, another its answers to its shapes.
 
-A new endpoint adds its path to PATHS and its shapes to SCHEMAS.
+A new endpoint adds its path to PATHS and its shapes to SCHEMAS or a page like QUEUE_SCHEMAS.
 """
 
 from typing import Any
@@ -9,6 +9,7 @@ from flask import Response
 
 from flaskapp.api.blueprint import answer, api
 from flaskapp.api.query_schemas import QUERY_SCHEMAS
+from flaskapp.api.queue_schemas import QUEUE_SCHEMAS
 from flaskapp.api.schemas import SCHEMAS, ref
 from flaskapp.jobs.models import JobState
 
@@ -133,6 +134,13 @@ PATHS: dict[str, dict[str, Any]] = {
             parameters=[_QUEUE, IDEMPOTENCY_KEY],
         )
     },
+    "/queues/{name}/drain": {
+        "post": operation(
+            "Let what is at the broker finish; new work is accepted and waits (operator)",
+            {"200": gives("Queue", "Draining")},
+            parameters=[_QUEUE, IDEMPOTENCY_KEY],
+        )
+    },
     "/queues/{name}/resume": {
         "post": operation(
             "Start jobs of a queue again (operator)",
@@ -234,7 +242,7 @@ def document() -> dict[str, Any]:
         "security": [{"bearer": []}],
         "paths": PATHS,
         "components": {
-            "schemas": SCHEMAS | QUERY_SCHEMAS,
+            "schemas": SCHEMAS | QUERY_SCHEMAS | QUEUE_SCHEMAS,
             "securitySchemes": {
                 "bearer": {
                     "type": "http",

@@ -9,6 +9,7 @@ from flaskapp.extensions import db
 from flaskapp.jobs import queries
 from flaskapp.jobs import schedules as memory
 from flaskapp.jobs.models import Schedule
+from flaskapp.worker.sessions import let_jobs_leave
 
 schedules = AppGroup("schedules", help="Look at schedules, run, pause and resume them, ask why one did not run.")
 _COLUMNS = {"NAME": 28, "RHYTHM": 24, "LAST DUE": 19, "NEXT DUE": 19, "STANDING": 8}
@@ -33,10 +34,9 @@ def run(name: str) -> None:
         job_id, is_new = memory.run_now(db.session(), _schedule(name), None)
     except BadSchedule as refusal:
         raise click.ClickException(str(refusal)) from refusal
-    if is_new:
-        write_audit(db.session(), "schedule.run", name, job_id)
-    db.session.commit()
+    _commit("schedule.run", name, is_new, job_id)
     click.echo(job_id)
+    let_jobs_leave()
 
 
 @schedules.command("pause")
@@ -44,9 +44,7 @@ def run(name: str) -> None:
 def pause(name: str) -> None:
     """Let it make no jobs until it is resumed."""
     _schedule(name)
-    if memory.pause(db.session(), name, "the command line"):
-        write_audit(db.session(), "schedule.pause", name)
-    db.session.commit()
+    _commit("schedule.pause", name, memory.pause(db.session(), name, "the command line"))
     click.echo(f"Schedule {name} is paused.")
 
 
@@ -55,9 +53,7 @@ def pause(name: str) -> None:
 def resume(name: str) -> None:
     """Let it make jobs again, from now on."""
     _schedule(name)
-    if memory.resume(db.session(), name):
-        write_audit(db.session(), "schedule.resume", name)
-    db.session.commit()
+    _commit("schedule.resume", name, memory.resume(db.session(), name))
     click.echo(f"Schedule {name} runs.")
 
 
@@ -68,8 +64,7 @@ def remove(name: str) -> None:
     _schedule(name)
     if not memory.remove(db.session(), name):
         raise click.ClickException(f"Schedule {name} stands in the code of a running beat. Take its entry out first.")
-    write_audit(db.session(), "schedule.remove", name)
-    db.session.commit()
+    _commit("schedule.remove", name)
     click.echo(f"Schedule {name} is removed.")
 
 
@@ -85,6 +80,13 @@ def why(name: str, limit: int) -> None:
         until = f" to {firing.until_at:%Y-%m-%d %H:%M:%S}" if firing.until_at else ""
         job = f" Job {firing.job_id}" if firing.job_id else ""
         click.echo(f"{firing.due_at or firing.at:%Y-%m-%d %H:%M:%S}{until}  {memory.words(firing)}{job}")
+
+
+def _commit(verb: str, name: str, is_changed: bool = True, detail: str = "") -> None:
+    """What changes nothing leaves no line in the audit log."""
+    if is_changed:
+        write_audit(db.session(), verb, name, detail)
+    db.session.commit()
 
 
 def _schedule(name: str) -> Schedule:

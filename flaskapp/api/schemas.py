@@ -186,19 +186,6 @@ SCHEMAS: dict[str, Schema] = {
             "looked_at": maybe(MOMENT),
         }
     ),
-    "Queue": record(
-        {
-            "name": TEXT,
-            "waiting": WHOLE,
-            "queued": WHOLE,
-            "running": WHOLE,
-            "oldest_run_at": maybe(MOMENT),
-            "paused_at": maybe(MOMENT),
-            "max_running": maybe(WHOLE),
-            "rate": _rate,
-        }
-    ),
-    "Queues": page_of("Queue"),
     "Firing": record(
         {
             "due_at": {**maybe(MOMENT), "description": "The nominal due time, or the first of several; null: by hand."},

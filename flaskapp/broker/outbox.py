@@ -5,6 +5,7 @@ duplicate is harmless. A relay runs in every process that commits jobs (woken by
 """
 
 import logging
+import time
 from typing import Any
 from uuid import uuid4
 
@@ -48,9 +49,16 @@ def send_due(engine: Engine, publisher: Publisher, limit: int = BATCH, window: W
         unsent = [job.id for job in batch if job.id not in confirmed]
         with core_session(engine) as session, session.begin():
             lifecycle.mark_queued(session, sender, sorted(confirmed))
-            lifecycle.release_unsent(session, sender, [i for i in unsent if i not in publisher.refused], REST_SECONDS)
-            lifecycle.release_unsent(session, sender, sorted(publisher.refused), REFUSED_REST_SECONDS)
+        # Each in a transaction of its own: together they would lock rows out of order.
+        _rest(engine, sender, [job_id for job_id in unsent if job_id not in publisher.refused], REST_SECONDS)
+        _rest(engine, sender, sorted(publisher.refused), REFUSED_REST_SECONDS)
     return len(batch)
+
+
+def _rest(engine: Engine, sender: str, job_ids: list[str], seconds: float) -> None:
+    if job_ids:
+        with core_session(engine) as session, session.begin():
+            lifecycle.release_unsent(session, sender, job_ids, seconds)
 
 
 class Relay(Nudged):
@@ -66,9 +74,22 @@ class Relay(Nudged):
         self._database_url = database_url
         self._broker_url = broker_url
         self._poll_seconds = poll_seconds
+        # How many nudges came, and how many of them a pass has followed.
+        self._asked = self._done = 0
 
     def start(self) -> None:
         self.nudge()
+
+    def nudge(self) -> None:
+        self._asked += 1
+        super().nudge()
+
+    def wait(self, seconds: float) -> bool:
+        """Until what the last nudge asked for is done, well or not; False if it is still under way after `seconds`."""
+        asked, end = self._asked, time.monotonic() + seconds
+        while self._done < asked and time.monotonic() < end:
+            time.sleep(_A_MOMENT)
+        return self._done >= asked
 
     def _run(self) -> None:
         engine = control_engine(self._database_url)
@@ -82,6 +103,7 @@ class Relay(Nudged):
             else:
                 self._wake.wait(patience)
             self._wake.clear()
+            asked = self._asked
             try:
                 while send_due(engine, publisher, window=window) and not self._stopping:
                     pass
@@ -94,6 +116,7 @@ class Relay(Nudged):
                 pause = _LONGEST_PAUSE
                 logger.exception("The outbox rests for %.1f s", pause)
                 publisher.close()
+            self._done = asked
         publisher.close()
         engine.dispose()
 

@@ -87,6 +87,9 @@ class Search:
 
     def _send_again(self, session: Session, probe: UnderWay, why: str) -> list[str]:
         gone = lost.lost_before(session, probe.queue, probe.sent_at, self._margin)
+        if probe.seen_ago is not None and not lost.still_stands(session, probe):
+            session.rollback()
+            return []
         for start in range(0, len(gone), _GROUP):
             # If we die between two groups the probe is still there to be judged.
             lifecycle.requeue_lost(session, gone[start : start + _GROUP], probe.sent_at)

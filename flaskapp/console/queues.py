@@ -1,6 +1,7 @@
-"""The page of queues: what stands in each, since when, how operators steer them, and what could not be delivered.
+"""The page of queues: what stands in each by SQL and by RabbitMQ, how operators steer them, and what died.
 
-The numbers come from SQL, not from the broker. Dead letters hold other people's words: only operators see them.
+The broker's figures are what is known of it, never waited for; without it the page is SQL's alone. Dead letters hold
+other people's words: only operators see them.
 """
 
 from contextlib import suppress
@@ -11,13 +12,16 @@ from flask_login import current_user
 
 from flaskapp.accounts.audit import nothing_changed, write_audit
 from flaskapp.accounts.protection import requires
+from flaskapp.api.broker_view import management
 from flaskapp.api.rules import read_rule
+from flaskapp.broker import topology
+from flaskapp.broker.management import OLD_SECONDS
 from flaskapp.console import charts, live
 from flaskapp.console.blueprint import console
 from flaskapp.console.remember import remembered
 from flaskapp.errors import BadArguments, NotReplayable
 from flaskapp.extensions import db
-from flaskapp.jobs import control, letters, masking, queries
+from flaskapp.jobs import control, last_hour, letters, masking, queries
 from flaskapp.jobs.limits import Rule
 from flaskapp.worker.replay import replay
 from flaskapp.worker.sessions import wake_relay
@@ -37,8 +41,9 @@ def queues() -> ResponseReturnValue:
 @console.post("/queues/steer")
 @requires("operator")
 def queue_steer() -> ResponseReturnValue:
-    name, verb = request.form.get("queue", ""), request.form.get("verb", "")
-    if name not in _declared():
+    # A button of a row names its queue in the address: its form stands outside of the live part.
+    name, verb = request.args.get("queue") or request.form.get("queue", ""), request.form.get("verb", "")
+    if name not in {depth.name for depth in queries.queue_depths(db.session(), _declared())}:
         abort(404, "There is no such queue.")
     try:
         sentence, detail = _steer(name, verb)
@@ -59,6 +64,9 @@ def _steer(name: str, verb: str) -> tuple[str, str]:
         case "pause":
             control.pause_queue(db.session(), name)
             return f"The queue {name} is paused: no further job of it starts.", ""
+        case "drain":
+            control.drain_queue(db.session(), name)
+            return f"The queue {name} is draining: what is at the broker finishes, new work waits here.", ""
         case "resume":
             control.resume_queue(db.session(), name)
             return f"The queue {name} goes on.", ""
@@ -117,11 +125,34 @@ def _letters() -> dict[str, object]:
 
 def _listed() -> dict[str, object]:
     depths = remembered(queries.queue_depths, _declared())
+    minutes = remembered(last_hour.minutes_of_queues)
+    broker = management()
+    view = broker.view() if broker else None
+    at_broker = {d.name: view.queue(d.name) if view else None for d in depths}
     live = {d.name: {"waiting": d.waiting, "queued": d.queued, "running": d.running} for d in depths}
-    # All bars have one scale: the longest queue fills its line.
-    most = max((sum(counts.values()) for counts in live.values()), default=0)
-    bars = {name: charts.stacked_bar(counts, whole=most) for name, counts in live.items()}
-    return {"depths": depths, "bars": bars}
+    held = {name: {"ready": at.ready or 0, "unacked": at.unacked or 0} for name, at in at_broker.items() if at}
+    # All bars have one scale, jobs and messages alike: the longest fills its line.
+    most = max((sum(counts.values()) for counts in (*live.values(), *held.values())), default=0)
+    return {
+        "depths": depths,
+        "bars": {name: charts.stacked_bar(counts, whole=most) for name, counts in live.items()},
+        "message_bars": {name: charts.stacked_bar(counts, whole=most) for name, counts in held.items()},
+        "hours": {d.name: _hour(d.name, minutes) for d in depths},
+        "ended": {one.queue: one.jobs for one in minutes if one.minutes_ago == 0},
+        "broker": broker,
+        "view": view,
+        "at_broker": at_broker,
+        "dead_at_broker": view.queue(topology.DEAD_QUEUE.name) if view else None,
+        # A second or two is the usual rhythm, no news.
+        "is_old": view is not None and (view.age_seconds is None or view.age_seconds > OLD_SECONDS),
+    }
+
+
+def _hour(queue: str, minutes: list[last_hour.QueueMinute]) -> charts.Chart:
+    ended = [
+        last_hour.Minute(one.minutes_ago, "succeeded", one.jobs, None, None) for one in minutes if one.queue == queue
+    ]
+    return charts.throughput(ended)
 
 
 def _declared() -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """What a drill submits, and which effects must come of it: each key exactly once.
 
-Quick jobs meet a kill while they are claimed or committed, slow ones in mid-run; retries, children and chains must
-come through it too. Another kind is one more line in KINDS.
+Quick jobs meet a kill while they are claimed or committed, slow ones in mid-run; retries, children, chains and chords
+must come through it too. Another kind is one more line in KINDS.
 """
 
 import random
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import cycle
 from typing import Any
 
-from celery import chain
+from celery import chain, chord
 from flask import Flask
 
 from flaskapp.diagnostics.tasks import effect, fail
@@ -24,7 +24,7 @@ OWNER = "verify"
 @dataclass(frozen=True)
 class Kind:
     name: str
-    #: Of ten submissions, how many are of this kind.
+    #: Of eleven submissions, how many are of this kind.
     share: int
     #: What is submitted under a key.
     signature: Callable[[str], Any]
@@ -56,6 +56,13 @@ KINDS = (
         lambda key: chain(effect.si(key), effect.si(f"{key}/next")),
         lambda key: [key, f"{key}/next"],
         jobs=2,
+    ),
+    Kind(
+        "chord of three effects",
+        1,
+        lambda key: chord([effect.si(f"{key}/{number}") for number in range(3)], effect.si(f"{key}/body")),
+        lambda key: [*(f"{key}/{number}" for number in range(3)), f"{key}/body"],
+        jobs=4,
     ),
 )
 
@@ -105,12 +112,20 @@ class Work:
 
     def _send(self, signature: Any) -> list[str]:
         """Answers the ids of the jobs that it became at once."""
-        for each in getattr(signature, "tasks", [signature]):
+        for each in _parts(signature):
             # Should the drill die, its jobs end by themselves.
             each.set(queue=self.queue, owner=OWNER, expires=self.expire_after)
         before = len(uncommitted_jobs())
         signature.apply_async()
         return uncommitted_jobs()[before:]
+
+
+def _parts(signature: Any) -> list[Any]:
+    """The single tasks of a workflow, a chord's body included."""
+    if (tasks := getattr(signature, "tasks", None)) is None:
+        return [signature]
+    body = getattr(signature, "body", None)
+    return [*getattr(tasks, "tasks", tasks), *([] if body is None else [body])]
 
 
 def _shuffled() -> list[Kind]:

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, and_, func, null, or_, select
 from sqlalchemy.orm import Session
 
 from flaskapp.jobs import limits
-from flaskapp.jobs.changes import change, error_columns, finish, lay_down
+from flaskapp.jobs.changes import change, error_columns, finish, lay_down, lock_in_order
 from flaskapp.jobs.clock import now
 from flaskapp.jobs.models import PARKED, Job, JobState
 from flaskapp.jobs.outcomes import Claimed, Error, Hint
@@ -110,6 +110,7 @@ def expire_overdue(session: Session, limit: int) -> int:
 
 def _expire(session: Session, job_ids: Sequence[str], *still: ColumnElement[bool]) -> int:
     live = and_(Job.id.in_(job_ids), Job.state.in_([JobState.WAITING, JobState.QUEUED]), *still)
+    lock_in_order(session, live)
     error = Error("Expired", "It was not started before its expiry time.")
     expired = change(session, live, **finish(JobState.CANCELLED), **error_columns(error))
     follow(session, {}, job_ids)

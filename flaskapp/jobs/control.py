@@ -1,12 +1,12 @@
-"""What people set for a queue or a key. A pause or a limit is a row, so it holds on every broker and through restarts.
+"""What people set for a queue or a key. A pause, a drain or a limit is a row, so it holds on every broker.
 
-Running jobs finish; those that wait stay waiting. Nothing here commits: the caller owns the transaction. limits.py
-says how limits are kept.
+It outlives restarts. Running jobs finish; those that wait stay waiting. Nothing here commits: the caller owns the
+transaction. limits.py says how limits are kept.
 """
 
 from typing import Any, NamedTuple
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -16,14 +16,24 @@ from flaskapp.jobs.models import Limit, Queue
 
 
 def pause_queue(session: Session, name: str) -> bool:
-    """Start no more jobs of this queue; False if it was paused already."""
+    """Start no more jobs of this queue; False if it was paused already. A drain ends here."""
     _make_row(session, Queue, name=name)
-    return _change(session, Queue.name == name, Queue.paused_at.is_(None), paused_at=now())
+    return _change(session, Queue.name == name, Queue.paused_at.is_(None), paused_at=now(), draining_at=None)
+
+
+def drain_queue(session: Session, name: str) -> bool:
+    """Let what is at the broker finish and send nothing more there: new work is accepted and waits.
+
+    False if it was draining already. A pause ends here.
+    """
+    _make_row(session, Queue, name=name)
+    return _change(session, Queue.name == name, Queue.draining_at.is_(None), paused_at=None, draining_at=now())
 
 
 def resume_queue(session: Session, name: str) -> bool:
-    """Let its jobs start again; False if it was not paused."""
-    return _change(session, Queue.name == name, Queue.paused_at.is_not(None), paused_at=None)
+    """Let its jobs be sent and start again; False if it was neither paused nor draining."""
+    held = or_(Queue.paused_at.is_not(None), Queue.draining_at.is_not(None))
+    return _change(session, Queue.name == name, held, paused_at=None, draining_at=None)
 
 
 def set_queue_limits(session: Session, name: str, rule: Rule) -> bool:

@@ -49,7 +49,7 @@ def _silence(session: Session, worker_id: str) -> str:
 
 
 def _crashed(session: Session, where: ColumnElement[bool], outcome: str, error: Error, brief: str) -> list[str]:
-    rows = session.execute(select(Job).where(where).with_for_update()).scalars().all()
+    rows = session.execute(select(Job).where(where).order_by(Job.id).with_for_update()).scalars().all()
     for row in rows:
         crashes = row.crashes + 1
         far = _how_far(session, row)

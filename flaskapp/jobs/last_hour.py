@@ -37,6 +37,22 @@ def minutes(session: Session, count: int = 60, owner: str | None = None) -> list
     return [Minute(int(row[0]), row[1], row[2], _positive(row[3]), _positive(row[4])) for row in rows]
 
 
+class QueueMinute(NamedTuple):
+    queue: str
+    #: 0 is the minute that ends now.
+    minutes_ago: int
+    jobs: int
+
+
+def minutes_of_queues(session: Session, count: int = 60) -> list[QueueMinute]:
+    """Jobs of each queue that ended in each of the last `count` minutes."""
+    ago = func.floor(seconds_between(Job.finished_at, now()) / 60).label("minutes_ago")
+    query = select(Job.queue, ago, func.count()).where(
+        Job.state.in_(sorted(FINAL_STATES)), Job.finished_at > seconds_from_now(-60 * count)
+    )
+    return [QueueMinute(row[0], int(row[1]), row[2]) for row in session.execute(query.group_by(Job.queue, ago))]
+
+
 def _positive(seconds: Any) -> float | None:
     # A worker may start a job a moment before its nominal time as another clock sees it.
     return None if seconds is None else max(0.0, float(seconds))

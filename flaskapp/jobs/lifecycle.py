@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import cast
 
-from sqlalchemy import Table, and_, bindparam, case, null, select
+from sqlalchemy import ColumnElement, Table, and_, bindparam, case, null, select
 from sqlalchemy.orm import Session
 
 from flaskapp.jobs.again import run_again as run_again
-from flaskapp.jobs.changes import archive, change, error_columns, finish, held, lay_down, wait
+from flaskapp.jobs.changes import archive, change, error_columns, finish, held, lay_down, lock_in_order, wait
 from flaskapp.jobs.claiming import claim as claim
 from flaskapp.jobs.claiming import expire as expire
 from flaskapp.jobs.claiming import expire_overdue as expire_overdue
@@ -23,6 +23,7 @@ from flaskapp.jobs.crashes import crash as crash
 from flaskapp.jobs.crashes import rescue as rescue
 from flaskapp.jobs.models import PARKED as PARKED
 from flaskapp.jobs.models import Job, JobState
+from flaskapp.jobs.outages import after_outage
 from flaskapp.jobs.outcomes import (
     Claimed,
     Crashed,
@@ -30,6 +31,7 @@ from flaskapp.jobs.outcomes import (
     Failed,
     Hint,
     Ignored,
+    Outage,
     Outcome,
     RetryLater,
     Stopped,
@@ -56,24 +58,21 @@ LIVE_STATES = (JobState.WAITING, JobState.QUEUED, JobState.RUNNING)
 
 def mark_queued(session: Session, sender: str, job_ids: Sequence[str]) -> int:
     """The broker confirmed them: waiting ─▶ queued. A job already claimed (its message overtook us) is left alone."""
-    return change(
-        session,
-        and_(Job.id.in_(job_ids), Job.sender == sender, Job.state == JobState.WAITING),
-        state=JobState.QUEUED,
-        queued_at=now(),
-        sender=null(),
-        sending_until=null(),
-    )
+    ours = _being_sent(sender, job_ids)
+    # A worker may be claiming some of them in this moment.
+    lock_in_order(session, ours)
+    return change(session, ours, state=JobState.QUEUED, queued_at=now(), sender=null(), sending_until=null())
 
 
 def release_unsent(session: Session, sender: str, job_ids: Sequence[str], seconds: float) -> int:
     """The broker did not confirm them: they stay waiting and may be sent again after `seconds`."""
-    return change(
-        session,
-        and_(Job.id.in_(job_ids), Job.sender == sender, Job.state == JobState.WAITING),
-        sender=null(),
-        sending_until=seconds_from_now(seconds),
-    )
+    ours = _being_sent(sender, job_ids)
+    lock_in_order(session, ours)
+    return change(session, ours, sender=null(), sending_until=seconds_from_now(seconds))
+
+
+def _being_sent(sender: str, job_ids: Sequence[str]) -> ColumnElement[bool]:
+    return and_(Job.id.in_(job_ids), Job.sender == sender, Job.state == JobState.WAITING)
 
 
 def requeue_lost(session: Session, job_ids: Sequence[str], sent_before: datetime | None = None) -> int:
@@ -81,6 +80,7 @@ def requeue_lost(session: Session, job_ids: Sequence[str], sent_before: datetime
     lost = and_(Job.id.in_(job_ids), Job.state == JobState.QUEUED)
     if sent_before is not None:
         lost = and_(lost, Job.queued_at < sent_before)
+    lock_in_order(session, lost)
     return change(session, lost, state=JobState.WAITING, queued_at=null(), losses=Job.losses + 1)
 
 
@@ -102,11 +102,14 @@ def settle(session: Session, outcomes: Sequence[Outcome]) -> set[str]:
     This is the only way out of *running* that a worker has. An id that is missing was cancelled, rescued or
     settled by another: whatever that attempt wrote in this transaction must be rolled back.
     """
+    outcomes = [after_outage(session, each) if isinstance(each, Outage) else each for each in outcomes]
     successes = [outcome for outcome in outcomes if isinstance(outcome, Succeeded)]
+    if 0 < len(successes) < len(outcomes):
+        lock_in_order(session, Job.id.in_([outcome.claimed.job_id for outcome in outcomes]))
     succeeded = succeed(session, successes)
     settled = set(succeeded)
     ended = []
-    for outcome in outcomes:
+    for outcome in sorted(outcomes, key=lambda each: each.claimed.job_id):
         match outcome:
             case Succeeded():
                 continue

@@ -18,6 +18,8 @@ from flaskapp.jobs.clock import now, seconds_from_now
 from flaskapp.jobs.models import PARKED, Job, JobState, Limit, Queue, Start
 from flaskapp.jobs.unknown import UNKNOWN
 
+#: Where a session remembers in which of its transactions it has locked limits.
+_LOCKED_IN = "limits locked in"
 #: A message that nobody took for so long does not stand for a job that is about to run: it keeps no place.
 _ABOUT_TO_RUN_SECONDS = 60.0
 
@@ -77,11 +79,12 @@ def admit_to_start(session: Session, jobs: Sequence[Any]) -> Admission:
     queues = _queues(session, {job.queue for job in jobs})
     jobs = [job for job in jobs if job.queue not in queues or queues[job.queue].paused_at is None]
     limited = {name for name, row in queues.items() if row.limited}
-    rules = _locked(session, {"key": {job.limit_key for job in jobs} - {None}, "queue": limited})
-    if not rules:
+    rules, others = _locked(session, {"key": {job.limit_key for job in jobs} - {None}, "queue": limited})
+    if not rules and not others:
         return Admission([job.id for job in jobs])
     moment = _moment(session, rules)
-    admission = _admit(jobs, rules, _room(session, rules, _count(session, rules, _is_running()), moment))
+    room = _room(session, rules, _count(session, rules, _is_running()), moment)
+    admission = _admit(jobs, room | dict.fromkeys(others, 0))
     admission.at = moment
     _count_starts(session, jobs, rules, admission)
     return admission
@@ -90,11 +93,12 @@ def admit_to_start(session: Session, jobs: Sequence[Any]) -> Admission:
 def admit_to_send(session: Session, jobs: Sequence[Any]) -> Admission:
     """Which of these jobs the relay may send: those that will find room when they arrive."""
     wanted = {kind: {getattr(job, column.key) for job in jobs} - {None} for kind, (_, _, column) in _KINDS.items()}
-    rules = _locked(session, wanted)
-    if not rules:
+    rules, others = _locked(session, wanted)
+    if not rules and not others:
         return Admission([job.id for job in jobs])
     counts = _count(session, rules, or_(_is_running(), _is_queued(), _is_being_sent()))
-    return _admit(jobs, rules, _room(session, rules, counts, _moment(session, rules)))
+    room = _room(session, rules, counts, _moment(session, rules))
+    return _admit(jobs, room | dict.fromkeys(others, 0))
 
 
 def full(session: Session) -> set[Bound]:
@@ -162,26 +166,38 @@ def _queues(session: Session, names: Collection[str]) -> dict[str, Any]:
     return {row.name: row for row in session.execute(query)}
 
 
-def _locked(session: Session, wanted: dict[str, set[str]]) -> dict[Bound, Rule]:
-    """The limits of these names, their rows locked: keys before queues, each sorted, so that nobody waits in a ring."""
+def _locked(session: Session, wanted: dict[str, set[str]]) -> tuple[dict[Bound, Rule], set[Bound]]:
+    """The limits of these names, their rows locked, and those that somebody else has locked just now.
+
+    Keys before queues, each sorted, so that nobody waits in a ring. A transaction that holds some already would come
+    out of that order: it waits for no more.
+    """
     rules: dict[Bound, Rule] = {}
+    others: set[Bound] = set()
+    may_wait = session.info.get(_LOCKED_IN) is not session.get_transaction()
     for kind, (rows, name, _) in _KINDS.items():
-        if wanted[kind]:
-            query = select(name, rows.max_running, rows.rate_count, rows.rate_seconds)
-            query = query.where(name.in_(sorted(wanted[kind])), _is_limited(rows)).order_by(name).with_for_update()
-            rules |= {Bound(kind, row[0]): Rule(*row[1:]) for row in session.execute(query)}
-    return rules
+        if not wanted[kind]:
+            continue
+        limited = name.in_(sorted(wanted[kind])), _is_limited(rows)
+        query = select(name, rows.max_running, rows.rate_count, rows.rate_seconds).where(*limited).order_by(name)
+        found = session.execute(query.with_for_update(skip_locked=not may_wait))
+        rules |= {Bound(kind, row[0]): Rule(*row[1:]) for row in found}
+        if not may_wait:
+            others |= {Bound(kind, each) for each in session.scalars(select(name).where(*limited))} - rules.keys()
+    if rules:
+        session.info[_LOCKED_IN] = session.get_transaction()
+    return rules, others
 
 
-def _bounds(job: Any, rules: dict[Bound, Rule]) -> list[Bound]:
+def _bounds(job: Any, rules: Collection[Bound]) -> list[Bound]:
     return [bound for bound in (Bound("key", job.limit_key), Bound("queue", job.queue)) if bound in rules]
 
 
-def _admit(jobs: Iterable[Any], rules: dict[Bound, Rule], room: dict[Bound, int]) -> Admission:
+def _admit(jobs: Iterable[Any], room: dict[Bound, int]) -> Admission:
     """Give the room away in the order of the jobs; a job needs room in its queue and in its key."""
     admission = Admission()
     for job in jobs:
-        bounds = _bounds(job, rules)
+        bounds = _bounds(job, room)
         full = {bound for bound in bounds if room[bound] <= 0}
         if full:
             admission.full |= full

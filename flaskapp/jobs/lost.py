@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, cast
 
-from sqlalchemy import CursorResult, Update, func, insert, null, select, update
+from sqlalchemy import CursorResult, Update, func, insert, null, select, true, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -82,6 +82,22 @@ def see(session: Session, queue: str, number: int) -> None:
         _changed(session, update(Probe).where(Probe.queue == queue, Probe.number >= number).values(missing=0))
 
 
+def handed_back(session: Session, job_ids: Collection[str]) -> None:
+    """Their messages are in line again, maybe behind the probe under way: it proves nothing. The next may be sent.
+
+    Call this once the broker has them, and while they still count as in the worker's hands.
+    """
+    queues = session.scalars(select(Job.queue).where(Job.id.in_(job_ids)).distinct()).all()
+    for queue in sorted(queues):
+        _changed(session, update(Probe).where(Probe.queue == queue).values(sent_at=null(), seen_at=null()))
+
+
+def still_stands(session: Session, probe: UnderWay) -> bool:
+    """True if no message came back into line meanwhile; none can until the caller's transaction ends."""
+    same = select(Probe.number).where(Probe.queue == probe.queue, Probe.number == probe.number)
+    return session.scalar(same.where(Probe.seen_at.is_not(None)).with_for_update()) is not None
+
+
 def miss(session: Session, probe: UnderWay) -> bool:
     """It did not arrive where it should have: the next one may be sent. False if it has arrived just now."""
     gone = _sent(probe.queue, probe.number)
@@ -134,9 +150,10 @@ def lost_before(session: Session, queue: str, sent_at: datetime, margin: float) 
     ]
 
 
-def in_hands(session: Session) -> set[str]:
-    """Ids of the jobs whose messages a worker holds unclaimed; a slow one may do so for minutes."""
-    held = session.scalars(select(Worker.unclaimed).where(Worker.unclaimed.is_not(None)))
+def in_hands(session: Session, of: Collection[str] | None = None) -> set[str]:
+    """Ids of the jobs whose messages a worker (or one of these) holds unclaimed; a slow one may do so for minutes."""
+    mine = true() if of is None else Worker.id.in_(of)
+    held = session.scalars(select(Worker.unclaimed).where(Worker.unclaimed.is_not(None), mine))
     return {job_id for ids in held for job_id in json.loads(str(ids))}
 
 

@@ -143,6 +143,15 @@ class Stopped:
 
 
 @dataclass(frozen=True)
+class Outage:
+    """Our database went away under the attempt; the error is what was seen of it, `moment` says `while …`."""
+
+    claimed: Claimed
+    error: Error
+    moment: str
+
+
+@dataclass(frozen=True)
 class Crashed:
     """The process that ran it is gone; the error carries the evidence."""
 
@@ -158,4 +167,4 @@ class Ignored:
     reason: str = ""
 
 
-Outcome = Succeeded | Failed | RetryLater | Stopped | Crashed | Ignored
+Outcome = Succeeded | Failed | RetryLater | Stopped | Outage | Crashed | Ignored

@@ -34,8 +34,18 @@ def prune(session: Session, succeeded_days: float, failed_days: float, limit: in
 
 
 def prune_queue(session: Session, queue: str, limit: int = 1000) -> int:
-    """Delete up to `limit` final jobs of a queue that nobody needs any more, however old; answers how many."""
-    return _prune(session, and_(Job.queue == queue, Job.state.in_(sorted(FINAL_STATES))), limit)
+    """Delete up to `limit` final jobs of a queue that nobody needs any more, however old; answers how many.
+
+    A join goes with the last of its members.
+    """
+    final = and_(Job.queue == queue, Job.state.in_(sorted(FINAL_STATES)))
+    joins = session.scalars(select(Job.counts_for).where(final, Job.counts_for.is_not(None)).distinct()).all()
+    pruned = _prune(session, final, limit)
+    if joins:
+        is_left = exists().where(Job.counts_for == Join.id)
+        gone = delete(Join).where(Join.id.in_(joins), ~is_left)
+        session.execute(gone.execution_options(synchronize_session=False))
+    return pruned
 
 
 def _prune(session: Session, where: ColumnElement[bool], limit: int) -> int:

@@ -103,19 +103,6 @@ def attempts(session: Session, job_id: str) -> list[Attempt]:
     return list(session.scalars(select(Attempt).where(Attempt.job_id == job_id).order_by(Attempt.number)))
 
 
-def stops_because_of(session: Session, job_id: str, reason: str) -> int:
-    """How many attempts were stopped for a reason that begins so, since a person last let the job run again."""
-    mine = Attempt.job_id == job_id
-    again = select(func.coalesce(func.max(Attempt.number), 0)).where(mine, Attempt.outcome.in_(["failed", "cancelled"]))
-    stopped = select(func.count()).where(
-        mine,
-        Attempt.outcome == "stopped",
-        Attempt.error_message.startswith(reason, autoescape=True),
-        Attempt.number > again.scalar_subquery(),
-    )
-    return session.execute(stopped).scalar_one()
-
-
 def progress(session: Session, job_ids: Sequence[str]) -> dict[str, Progress]:
     rows = session.scalars(
         select(Progress).where(Progress.job_id.in_(job_ids)).execution_options(populate_existing=True)
@@ -168,7 +155,13 @@ class QueueDepth(NamedTuple):
     running: int
     oldest_run_at: datetime | None
     paused_at: datetime | None
+    draining_at: datetime | None
     rule: Rule
+
+    @property
+    def is_drained(self) -> bool:
+        """Nothing of it is at the broker or runs, and nothing more goes there."""
+        return self.draining_at is not None and not self.queued and not self.running
 
 
 def queue_depths(session: Session, known: Sequence[str] = ()) -> list[QueueDepth]:
@@ -179,8 +172,9 @@ def queue_depths(session: Session, known: Sequence[str] = ()) -> list[QueueDepth
         .where(Job.state.in_(live))
         .group_by(Job.queue, Job.state)
     ).all()
-    rows = session.execute(select(Queue.name, Queue.paused_at, Queue.max_running, Queue.rate_count, Queue.rate_seconds))
-    set_for = {row[0]: (row[1], Rule(*row[2:])) for row in rows}
+    held = (Queue.name, Queue.paused_at, Queue.draining_at)
+    rows = session.execute(select(*held, Queue.max_running, Queue.rate_count, Queue.rate_seconds))
+    set_for = {row[0]: (row[1], row[2], Rule(*row[3:])) for row in rows}
     names = sorted({*known, *set_for, *(row[0] for row in counted)})
     depths = []
     for name in names:
@@ -193,7 +187,7 @@ def queue_depths(session: Session, known: Sequence[str] = ()) -> list[QueueDepth
                 counts.get(JobState.QUEUED, 0),
                 counts.get(JobState.RUNNING, 0),
                 min(oldest, default=None),
-                *set_for.get(name, (None, Rule())),
+                *set_for.get(name, (None, None, Rule())),
             )
         )
     return depths

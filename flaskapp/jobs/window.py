@@ -8,7 +8,7 @@ import time
 from collections.abc import Collection
 from typing import Any, NamedTuple, cast
 
-from sqlalchemy import CompoundSelect, Select, Table, func, select, union_all
+from sqlalchemy import CompoundSelect, Select, Table, func, or_, select, union_all
 from sqlalchemy.orm import Session
 
 from flaskapp.jobs.clock import now, seconds_from_now
@@ -39,11 +39,12 @@ def lines(session: Session) -> list[Line]:
 
     From each line the next is one seek away, however many jobs wait or are due next year.
     """
-    paused = set(session.scalars(select(Queue.name).where(Queue.paused_at.is_not(None))))
+    held = or_(Queue.paused_at.is_not(None), Queue.draining_at.is_not(None))
+    still = set(session.scalars(select(Queue.name).where(held)))
     found = []
     after: Any = None
     while after := session.execute(_next_line(after)).first():
-        if after.is_due and after.queue not in paused:
+        if after.is_due and after.queue not in still:
             found.append(after)
     found.sort(key=lambda row: (-row.priority, row.run_at))
     return [Line(row.queue, row.priority) for row in found]

@@ -212,7 +212,8 @@ def _results_of(signature: Any) -> Iterator[Mapping[str, Any]]:
         case "chord":
             yield from _results_of(kwargs.get("body"))
         case "group" | "chain":
-            for part in kwargs.get("tasks") or []:
+            parts = kwargs.get("tasks")
+            for part in parts if isinstance(parts, list) else []:
                 yield from _results_of(part)
         case _ if _is_named(signature):
             yield signature
@@ -237,8 +238,8 @@ def _wish(signature: Mapping[str, Any], row: Any, parent: str) -> Wish:
         job_id=options["task_id"],
         owner=row.owner,
         parent_id=parent,
-        group_id=options.get("group_id"),
-        counts_for=options.get("group_id") if options.get("chord") else None,
+        group_id=options.get("group_id") or None,
+        counts_for=(options.get("group_id") or None) if options.get("chord") else None,
         parked=True,
     )
 

@@ -18,15 +18,15 @@ from kombu.serialization import prepare_accept_content
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 
 from flaskapp.extensions import db, is_outage
-from flaskapp.jobs import lifecycle, queries
+from flaskapp.jobs import lifecycle
 from flaskapp.jobs.outcomes import (
     Claimed,
     Error,
     Failed,
     Ignored,
+    Outage,
     Outcome,
     RetryLater,
-    Stopped,
     Succeeded,
     after_failure,
 )
@@ -36,10 +36,6 @@ logger = logging.getLogger(__name__)
 #: Where the parent puts the claim into the request that it hands to the pool.
 CLAIM_KEY = "offload_claim"
 REJECT_REQUEUE_SECONDS = 1.0
-#: A job that meets an outage in so many attempts may be what drives the database away.
-MOST_OUTAGES = 20
-#: How the reason of such a stop begins in the history.
-OUTAGE = "The database went away"
 
 _current: ContextVar["RunningAttempt | None"] = ContextVar("attempt", default=None)
 
@@ -67,6 +63,8 @@ class RunningAttempt:
     may_defer: bool
     #: Set by send_task when the task sends itself again (retry, replace): new values for its row, and when.
     again: RetryLater | None = None
+    #: Set by retry(): what its call itself names; the rest stays as the job's caller chose it.
+    asked_by_retry: frozenset[str] = frozenset()
     #: Set by replace(): the job goes on as another task, so what it did so far is kept.
     replacing: bool = False
     settled: bool = False
@@ -99,19 +97,10 @@ class RunningAttempt:
 
     def fail_with(self, problem: BaseException, error: Error) -> None:
         """As `fail`; but if its database failed and not the task, it is put back uncounted."""
-        if is_outage(problem) and self._outages_before() < MOST_OUTAGES:
-            self._roll_back_and(Stopped(self.claimed, f"{OUTAGE} while it ran: {problem}"))
+        if is_outage(problem):
+            self._roll_back_and(Outage(self.claimed, error, "while it ran"))
         else:
             self.fail(error)
-
-    def _outages_before(self) -> int:
-        """How many attempts in a row of chances an outage has ended; 0 also while the database is still away."""
-        try:
-            db.session.rollback()
-            return queries.stops_because_of(db.session(), self.claimed.job_id, OUTAGE)
-        except DBAPIError:
-            db.session.remove()
-            return 0
 
     def retry(self, error: Error | None) -> None:
         """Roll back and record the retry that send_task noted."""
@@ -183,18 +172,21 @@ class RunningAttempt:
             raise Reject("The lease on this attempt is lost; what it wrote was rolled back.")
 
     def _look_up(self, lost: OperationalError) -> None:
-        """The commit's answer was lost. All of it is there or nothing: the row tells, and no failure is counted."""
-        stopped = Stopped(self.claimed, "The database went away while it was committing.")
+        """The commit's answer was lost. All of it is there or nothing: the row tells, and no failure is counted.
+
+        Unless it is lost each time: such a commit can never succeed.
+        """
+        outage = Outage(self.claimed, _error_of(lost), "while it was committing")
         try:
             db.session.rollback()
             if lifecycle.still_held(db.session(), self.claimed):
                 logger.warning("job=%s attempt=%s put back: %s", self.claimed.job_id, self.claimed.number, lost)
-                lifecycle.settle(db.session(), [stopped])
+                lifecycle.settle(db.session(), [outage])
             db.session.commit()
         except DBAPIError:
             # Still away. Our parent tries until it is back; if the commit did go through, the fence refuses this.
             db.session.remove()
-            self.deferred = stopped
+            self.deferred = outage
 
     def _roll_back_and(self, outcome: Outcome) -> None:
         self.settled = True
@@ -263,7 +255,7 @@ def _error_of(problem: BaseException) -> Error:
 
 def _unsettled(claimed: Claimed, problem: Exception) -> Outcome:
     if isinstance(problem, OperationalError | InterfaceError):
-        return Stopped(claimed, f"The database went away while it was settled: {problem.orig}")
+        return Outage(claimed, _error_of(problem), "while it was settled")
     return after_failure(claimed, _error_of(problem))
 
 

@@ -28,7 +28,7 @@ from flaskapp.jobs.changes import SUBMITTED
 from flaskapp.jobs.joining import NewJoin
 from flaskapp.jobs.models import QUEUES
 from flaskapp.jobs.outcomes import RetryLater, Wish
-from flaskapp.worker import limits, prefetch
+from flaskapp.worker import checks, prefetch
 from flaskapp.worker.attempt import RunningAttempt, current_attempt
 from flaskapp.worker.canvas import CanvasCall, canvas_call, current_call, join_of_a_stranger, parked
 from flaskapp.worker.steps import Attach, JobCore, Listen
@@ -137,19 +137,19 @@ class Offload(Celery):
         root_id = options.get("root_id") or (request.root_id or request.id if request else None)
         wish = Wish(
             task=name,
-            args=limits.json_text(f"The arguments of {name}", list(args or ())),
-            kwargs=limits.json_text(f"The keyword arguments of {name}", kwargs or {}),
+            args=checks.json_text(f"The arguments of {name}", list(args or ())),
+            kwargs=checks.json_text(f"The keyword arguments of {name}", kwargs or {}),
             queue=self.queue_of(name, {k: options[k] for k in ("queue",) if options.get(k)}),
             options=_travelling_options(options),
             job_id=None if task_id is None else str(task_id),
-            priority=limits.whole_number("priority", options.get("priority") or 0, -limits.MOST),
+            priority=checks.whole_number("priority", options.get("priority") or 0, -checks.MOST),
             owner=options.get("owner") or (parent.claimed.owner if parent else _signed_in()),
             run_at=self._moment(options.get("eta")),
-            delay_seconds=None if countdown is None else limits.seconds("countdown", countdown),
+            delay_seconds=None if countdown is None else checks.seconds("countdown", countdown),
             expires_at=self._moment(options.get("expires")),
             unique_key=_key(options.get("unique_key")),
             limit_key=_key(options.get("limit_key")),
-            max_retries=None if attempts is None else limits.whole_number("max_attempts", attempts, 1) - 1,
+            max_retries=None if attempts is None else checks.whole_number("max_attempts", attempts, 1) - 1,
             retries=int(options.get("retries") or 0),
             time_limit=options.get("time_limit"),
             soft_time_limit=options.get("soft_time_limit"),
@@ -160,7 +160,7 @@ class Offload(Celery):
             # A chord's member; the group is its header's.
             counts_for=options.get("group_id") if options.get("chord") else None,
         )
-        return limits.checked(wish)
+        return checks.checked(wish)
 
     def _again(self, attempt: RunningAttempt, name: str, args: Any, kwargs: Any, options: dict[str, Any]) -> RetryLater:
         wish = self.wish(name, args, kwargs, options, attempt.claimed.job_id)
@@ -176,22 +176,19 @@ class Offload(Celery):
             "options": wish.options,
             "retries": wish.retries,
         }
-        running = self.current_worker_task
-        if options.get("queue") or running is None or running.name != name:
-            # Else a retry, which stays where its caller put it: Celery names its exchange and key, not its queue.
-            changes["queue"] = wish.queue
-        if wish.expires_at is not None:
-            changes["expires_at"] = wish.expires_at
-        # A retry keeps its caller's priority and key unless it names others; another task brings its own key.
-        usual = _defaults_of(self.tasks.get(name))
-        for own in ("priority", "limit_key"):
-            if options.get(own) not in (None, usual.get(own)):
-                changes[own] = getattr(wish, own)
+        own = {"queue": wish.queue, "priority": wish.priority, "expires_at": wish.expires_at}
+        own |= {"limit_key": wish.limit_key, "time_limit": wish.time_limit, "soft_time_limit": wish.soft_time_limit}
         if attempt.replacing:
-            changes["limit_key"] = wish.limit_key
-        for limit in ("time_limit", "soft_time_limit"):
-            if options.get(limit) is not None:
-                changes[limit] = options[limit]
+            # Another task brings its own; it keeps its caller's priority and times unless it names others.
+            running = self.current_worker_task
+            named = {"limit_key"} | ({"queue"} if running is None or running.name != name else set())
+            named |= {each for each in own if options.get(_OPTION.get(each, each)) is not None}
+            if options.get("priority") == _defaults_of(self.tasks.get(name)).get("priority"):
+                named.discard("priority")
+        else:
+            # A retry stays as its caller chose it: what Celery adds is the message's, or the task's own.
+            named = {each for each in own if _OPTION.get(each, each) in attempt.asked_by_retry}
+        changes |= {each: value for each, value in own.items() if each in named}
         return RetryLater(attempt.claimed, None, wish.delay_seconds or 0, wish.run_at, is_body, changes)
 
     def _moment(self, when: Any) -> datetime | None:
@@ -199,7 +196,7 @@ class Offload(Celery):
         if when is None:
             return None
         if isinstance(when, int | float):
-            return datetime.now(UTC) + timedelta(seconds=limits.seconds("time from now", when))
+            return datetime.now(UTC) + timedelta(seconds=checks.seconds("time from now", when))
         try:
             moment: datetime = maybe_make_aware(maybe_iso8601(when), tz=self.timezone)
             return moment.astimezone(UTC)
@@ -261,6 +258,10 @@ def make_celery(app: Flask) -> Offload:
     celery.relay = celery.make_relay()
     celery.prober = Prober(settings.database_url, settings.broker_url)
     return celery
+
+
+#: Where a column and the option of apply_async that fills it differ in name.
+_OPTION = {"expires_at": "expires"}
 
 
 def _take_over_unlocking(sender: Celery, **_: Any) -> None:

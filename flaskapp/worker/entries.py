@@ -14,7 +14,7 @@ from celery.beat import BeatLazyFunc, ScheduleEntry
 from flaskapp.errors import BadArguments, BadSchedule
 from flaskapp.jobs.outcomes import clean_text
 from flaskapp.jobs.schedules import Order
-from flaskapp.worker import limits
+from flaskapp.worker import checks
 from flaskapp.worker.rhythms import Rhythm, read_rhythm
 
 MISSED = ("latest", "skip", "all")
@@ -55,8 +55,8 @@ class Entry:
         )
         return Order(
             wish,
-            limits.seconds("time until it expires", expires) if in_seconds else None,
-            None if countdown is None else limits.seconds("countdown", countdown),
+            checks.seconds("time until it expires", expires) if in_seconds else None,
+            None if countdown is None else checks.seconds("countdown", countdown),
         )
 
 

@@ -44,9 +44,10 @@ class JobTask(Task):
 
     def retry(self, *args: Any, max_retries: int | None = None, **options: Any) -> Any:
         """As Celery's; a limit that the caller of the job set goes before the task's own."""
-        attempt = current_attempt()
-        if attempt is not None and attempt.claimed.max_retries is not None:
-            max_retries = attempt.claimed.max_retries
+        if (attempt := current_attempt()) is not None:
+            attempt.asked_by_retry = frozenset(options)
+            if attempt.claimed.max_retries is not None:
+                max_retries = attempt.claimed.max_retries
         return super().retry(*args, max_retries=max_retries, **options)
 
     def replace(self, sig: Any) -> Any:

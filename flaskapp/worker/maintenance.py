@@ -6,13 +6,14 @@ one when it sees that no beat does.
 
 import logging
 import time
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import Engine, delete, select
 from sqlalchemy.orm import Session
 
-from flaskapp.extensions import core_session
-from flaskapp.jobs import lifecycle, unknown
+from flaskapp.extensions import core_session, is_outage
+from flaskapp.jobs import lifecycle, lost, unknown
 from flaskapp.jobs.models import Job, JobState, Worker
 from flaskapp.worker.schedules import Schedules
 
@@ -45,24 +46,36 @@ class Turn:
     def run(self) -> None:
         """One turn; raises DBAPIError when the database does not answer."""
         self._app.prober.nudge()
-        with core_session(self._engine) as session:
-            fired = self._schedules.fire_due(session)
-            rescued = self._rescue(session)
-            expired = _expire(session)
-            self._look_at_held(session)
-            if time.monotonic() - self._compacted_at > _COMPACT_EVERY:
-                folded = lifecycle.compact_tally(session)
-                session.commit()
-                if folded < lifecycle.TALLY_GROUP:
-                    self._compacted_at = time.monotonic()
-        if fired or rescued or expired:
+        parts = (self._schedules.fire_due, self._rescue, _expire, self._look_at_held, self._compact)
+        if any([self._carry_out(part) for part in parts]):
             self._app.relay.nudge()
+
+    def _carry_out(self, part: Callable[[Session], Any]) -> Any:
+        """What one part did; if it fails for reasons of its own, the others have their turn all the same."""
+        try:
+            with core_session(self._engine) as session:
+                return part(session)
+        except Exception as trouble:
+            if is_outage(trouble):
+                raise
+            logger.exception("A part of a turn failed: %s", part.__name__.strip("_"))
+            return None
+
+    def _compact(self, session: Session) -> None:
+        if time.monotonic() - self._compacted_at > _COMPACT_EVERY:
+            folded = lifecycle.compact_tally(session)
+            session.commit()
+            if folded < lifecycle.TALLY_GROUP:
+                self._compacted_at = time.monotonic()
 
     def _rescue(self, session: Session) -> list[str]:
         silent = self._silent(session)
         if not silent:
             session.rollback()
             return []
+        # The broker has put in line again what they held unclaimed, when it lost them.
+        lost.handed_back(session, lost.in_hands(session, silent))
+        session.commit()
         rescued = lifecycle.rescue(session, silent)
         session.execute(delete(Worker).where(Worker.id.in_(silent)))
         session.commit()
@@ -72,15 +85,16 @@ class Turn:
             logger.warning("Rescued %d job(s) of %s", len(rescued), ", ".join(silent))
         return rescued
 
-    def _look_at_held(self, session: Session) -> None:
+    def _look_at_held(self, session: Session) -> int:
         """Jobs whose task nobody knew: a worker that does releases them itself; this is for one that was too quick."""
         if time.monotonic() - self._looked_at_held_at < _HELD_EVERY:
-            return
+            return 0
         self._looked_at_held_at = time.monotonic()
         released = unknown.release_known(session, unknown.live_knowledge(session))
         session.commit()
         if released:
             logger.info("Released %d job(s) whose task a running worker knows", released)
+        return released
 
     def _silent(self, session: Session) -> list[str]:
         """Processes whose beats have not moved for a whole lease while we were watching: no clocks are compared."""

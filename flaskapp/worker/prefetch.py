@@ -29,25 +29,39 @@ class Prefetch:
         self._concurrency = concurrency
         self._ended = 0
         self.each = FEW
+        #: Many were asked for, and what of them was too much has not gone back yet.
+        self._fetched_many = False
 
     def reset(self) -> None:
         """A new connection begins with a few, as Celery asks for."""
         self.each = FEW
+        self._fetched_many = False
 
     def follow(self, usual_seconds: float) -> bool:
         """A job ended; True if another prefetch is wanted from now on."""
         self._ended += 1
         if usual_seconds > _LONG_SECONDS:
             return self._want(FEW)
-        return usual_seconds < _SHORT_SECONDS and self._ended >= _ENOUGH and self._want(MANY)
+        if usual_seconds < _SHORT_SECONDS and self._ended >= _ENOUGH:
+            self._fetched_many = True
+            return self._want(MANY)
+        return False
 
     def surplus(self, arrived: list[float]) -> int:
-        """How many of the offers that arrived at these times, oldest first, should go back for others."""
+        """How many of the offers that arrived at these times, oldest first, should go back for others.
+
+        Only what was fetched by the many: of what comes by the few nothing goes back, or the broker would bring it
+        again at once, and so on without end.
+        """
         few = FEW * self._concurrency
-        if len(arrived) <= few or time.monotonic() - arrived[0] < _PATIENCE_SECONDS:
+        if not self._fetched_many or len(arrived) <= few or time.monotonic() - arrived[0] < _PATIENCE_SECONDS:
             return 0
         self._want(FEW)
         return len(arrived) - few
+
+    def gave_back(self) -> None:
+        """The surplus is the broker's again."""
+        self._fetched_many = False
 
     def _want(self, each: int) -> bool:
         changed, self.each = self.each != each, each

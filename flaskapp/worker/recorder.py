@@ -18,16 +18,18 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from flaskapp.extensions import core_session
+from flaskapp.extensions import core_session, is_outage
 from flaskapp.jobs import letters, lifecycle, lost, unknown
 from flaskapp.jobs.changes import SUBMITTED
 from flaskapp.jobs.letters import Letter
 from flaskapp.jobs.outcomes import Claimed, Error, Failed, Hint, Outcome, Stopped, Succeeded
 from flaskapp.worker.errands import Errands
+from flaskapp.worker.loop_calls import LoopCalls
 from flaskapp.worker.memory import Peaks
 from flaskapp.worker.outages import may_pass
 from flaskapp.worker.pace import Pace
 from flaskapp.worker.prefetch import Prefetch
+from flaskapp.worker.refused import Refusal, Refused
 from flaskapp.worker.request import JobRequest
 
 logger = logging.getLogger(__name__)
@@ -39,6 +41,8 @@ _PATIENCE_SECONDS = 1.0
 #: While the pool has work, a group gathers for so long: larger groups cost less each.
 _GATHER_SECONDS = 0.03
 _UNWRITABLE = "NotRecordable"
+#: A group that fails so often in a row is taken apart: the database may be there for all but one of it.
+_TOGETHER = 2
 
 
 class Recorder:
@@ -54,17 +58,23 @@ class Recorder:
         self._offers: deque[JobRequest] = deque()
         #: Messages of a newer sending than the attempt that we still hold: looked at once that is recorded.
         self._early: list[JobRequest] = []
+        #: Handed back to the broker, and not yet noted: until then they count as in our hands.
+        self._returned: list[str] = []
         #: What the group that is being recorded has offered.
         self._recording: list[JobRequest] = []
         self._errands = Errands(engine, self._on_loop)
         #: Claimed and acknowledged, waiting for a free slot: (request, since).
         self._ready: deque[tuple[JobRequest, float]] = deque()
         self._outcomes: deque[tuple[JobRequest, Outcome]] = deque()
+        self._refused = Refused()
+        #: How many transactions went through that wrote something.
+        self._passed = 0
         #: Everything this worker answers for: claimed and not yet recorded as ended.
         self._held: dict[str, JobRequest] = {}
         self._busy = 0
         self._pace = Pace(concurrency)
         self._prefetch = Prefetch(concurrency)
+        self._loop_calls = LoopCalls()
         self._killed: dict[int, float] = {}
         self._peaks = Peaks()
         self._stopping = False
@@ -82,10 +92,13 @@ class Recorder:
         """A new broker connection: what the old one offered comes again by itself."""
         with self._changed:
             self._consumer = consumer
+            dropped = [*self._returned, *(str(request.id) for request in (*self._offers, *self._early))]
             self._offers.clear()
             self._early.clear()
             self._errands.clear()
+            self._returned = dropped
             self._prefetch.reset()
+        self._note_return(dropped)
 
     def detach(self) -> None:
         """The broker connection is gone, and Celery's pool has thrown away what no child had accepted yet.
@@ -99,6 +112,8 @@ class Recorder:
                 for request in self._held.values()
                 if request.was_handed_over and request.worker_pid is None and request not in waiting
             ]
+        # What was claimed meanwhile comes to the pool now.
+        self._loop_calls.finish()
         for request in dropped:
             request.give_back("Its worker lost the broker before a process had taken it.")
 
@@ -150,11 +165,10 @@ class Recorder:
             return {job_id: held.claimed for job_id, held in self._held.items() if held.claimed is not None}
 
     def unclaimed(self) -> list[str] | None:
-        """The jobs whose messages are in our hands, for the heartbeat; None while no message can arrive."""
+        """The jobs whose messages are in our hands, for the heartbeat; None while none is and none can arrive."""
         with self._changed:
-            if not self.listening:
-                return None
-            return sorted({str(held.id) for held in (*self._offers, *self._early, *self._recording)})
+            held = {str(request.id) for request in (*self._offers, *self._early, *self._recording)}
+            return sorted(held.union(self._returned)) if held or self._returned or self.listening else None
 
     def pace(self) -> float | None:
         """Jobs per second that the slots manage, judged by the latest; None before the first."""
@@ -192,6 +206,7 @@ class Recorder:
         with self._changed:
             self._stopping = True
             offers, self._offers, self._early = [*self._offers, *self._early], deque(), []
+            self._returned += [str(request.id) for request in offers]
             # Not yet written: they come again by themselves.
             self._errands.clear()
             self._put_back_ready(0)
@@ -201,6 +216,17 @@ class Recorder:
             request.message.reject_log_error(logger, request._connection_errors, requeue=True)
         self._stop_thread = threading.Thread(target=self._put_back_running, args=(seconds,), name="stop", daemon=True)
         self._stop_thread.start()
+
+    def _note_return(self, job_ids: list[str]) -> None:
+        """The broker has them in line again: a probe that is before them there now proves nothing."""
+        if job_ids:
+            self._run_errand(lambda session: lost.handed_back(session, job_ids), lambda: self._forget_return(job_ids))
+
+    def _forget_return(self, job_ids: list[str]) -> None:
+        with self._changed:
+            for job_id in job_ids:
+                if job_id in self._returned:
+                    self._returned.remove(job_id)
 
     def finish(self, seconds: float = 10) -> None:
         """Put back and record what is still open, then end the thread."""
@@ -216,7 +242,7 @@ class Recorder:
     # --- the thread ---
 
     def _run(self) -> None:
-        pause = 0.5
+        pause, troubles = 0.5, 0
         while True:
             offers, outcomes = self._next_group()
             try:
@@ -226,17 +252,20 @@ class Recorder:
                     self._record(offers, outcomes)
                 elif self._finishing:
                     return
-                pause = 0.5
+                pause, troubles = 0.5, 0
+                self._try_refused()
                 if self._is_fed():
                     time.sleep(_GATHER_SECONDS)
             except Exception as trouble:
                 # Whatever it is, this thread must live: without it the worker claims and records nothing.
-                if not may_pass(trouble):
-                    logger.exception("A group cannot be recorded; taking it apart")
-                    self._record_apart(offers, outcomes)
-                    continue
+                troubles += 1
+                if may_pass(trouble) and troubles < _TOGETHER:
+                    self._keep(offers, outcomes)
+                else:
+                    logger.info("A group cannot be recorded; taking it apart", exc_info=True)
+                    if self._record_apart(offers, outcomes):
+                        continue
                 logger.warning("The database does not answer; trying again in %.1f s: %s", pause, trouble)
-                self._keep(offers, outcomes)
                 time.sleep(pause)
                 pause = min(2 * pause, 5.0)
 
@@ -245,31 +274,57 @@ class Recorder:
             self._offers.extendleft(reversed(offers))
             self._outcomes.extendleft(reversed(outcomes))
 
-    def _record_apart(self, offers: list[JobRequest], outcomes: list[tuple[JobRequest, Outcome]]) -> None:
-        """Something in this group cannot be written: find it, so that it does not stop the others."""
-        for outcome in outcomes:
-            self._record_alone([], [outcome])
-        for offer in offers:
-            self._record_alone([offer], [])
+    def _record_apart(self, offers: list[JobRequest], outcomes: list[tuple[JobRequest, Outcome]]) -> bool:
+        """Something in this group cannot be written: find it, so that it does not stop the others.
 
-    def _record_alone(self, offers: list[JobRequest], outcomes: list[tuple[JobRequest, Outcome]]) -> None:
+        False if the database is away after all; what was not tried is kept.
+        """
+        for number, (request, outcome) in enumerate(outcomes):
+            if self._is_away(self._record_outcome(Refusal(request, outcome, self._passed))):
+                self._keep(offers, outcomes[number + 1 :])
+                return False
+        for number, offer in enumerate(offers):
+            if self._is_away(self._record_offer(offer)):
+                self._keep(offers[number + 1 :], [])
+                return False
+        return True
+
+    def _is_away(self, trouble: Exception | None) -> bool:
+        return trouble is not None and is_outage(trouble)
+
+    def _try_refused(self) -> None:
+        while (refusal := self._refused.next_due()) is not None:
+            if self._record_outcome(refusal) is not None:
+                return
+
+    def _record_outcome(self, refusal: Refusal) -> Exception | None:
+        """Alone. What the database does not take waits for its next turn, or fails its job."""
+        request, outcome = refusal.request, refusal.outcome
         try:
-            self._record(offers, outcomes)
+            self._record([], [(request, outcome)])
+        except Exception as trouble:
+            if may_pass(trouble) and refusal.is_refused_again(self._passed):
+                self._refused.add(refusal)
+                return trouble
+            logger.exception("job=%s how it ended cannot be written", request.id)
+            with self._changed:
+                if isinstance(outcome, Failed) and outcome.error.type == _UNWRITABLE:
+                    # The heartbeat puts back what nobody answers for.
+                    self._held.pop(str(request.id), None)
+                else:
+                    self._outcomes.append((request, Failed(outcome.claimed, Error(_UNWRITABLE, str(trouble)))))
+        return None
+
+    def _record_offer(self, offer: JobRequest) -> Exception | None:
+        try:
+            self._record([offer], [])
         except Exception as trouble:
             if may_pass(trouble):
-                self._keep(offers, outcomes)
-                return
-            for request in offers:
-                logger.exception("job=%s cannot be claimed: its message is a dead letter", request.id)
-                self._on_loop(self._consumer.bury, request.message, letters.REJECTED, f"No claim: {trouble}")
-            for request, outcome in outcomes:
-                logger.exception("job=%s how it ended cannot be written", request.id)
-                with self._changed:
-                    if isinstance(outcome, Failed) and outcome.error.type == _UNWRITABLE:
-                        # The heartbeat puts back what nobody answers for.
-                        self._held.pop(str(request.id), None)
-                    else:
-                        self._outcomes.append((request, Failed(outcome.claimed, Error(_UNWRITABLE, str(trouble)))))
+                self._keep([offer], [])
+                return trouble
+            logger.exception("job=%s cannot be claimed: its message is a dead letter", offer.id)
+            self._on_loop(self._consumer.bury, offer.message, letters.REJECTED, f"No claim: {trouble}")
+        return None
 
     def _next_group(self) -> tuple[list[JobRequest], list[tuple[JobRequest, Outcome]]]:
         with self._changed:
@@ -296,7 +351,7 @@ class Recorder:
         if self._stopping:
             return []
         # What is claimed and still on its way to the event loop takes a place too.
-        held = len(self._held) - len(self._outcomes) - ending
+        held = len(self._held) - len(self._outcomes) - len(self._refused) - ending
         room = min(GROUP, self._concurrency + self._pace.ahead() - held)
         chosen: list[JobRequest] = []
         for request in self._offers:
@@ -319,6 +374,7 @@ class Recorder:
         surplus = self._prefetch.surplus([request.arrived for request in self._offers])
         if surplus:
             given = [self._offers.pop() for _ in range(surplus)]
+            self._returned += [str(request.id) for request in given]
             self._on_loop(self._hand_back, given)
 
     def _is_early(self, request: JobRequest) -> bool:
@@ -351,6 +407,8 @@ class Recorder:
                 lifecycle.submit(session, [request.wish for request in foreign])
                 claims |= lifecycle.claim(session, [request.hint for request in foreign], self.worker_id)
             made_due = session.info.get(SUBMITTED)
+        if settled or claims:
+            self._passed += 1
         if made_due:
             # A chord's body.
             self._nudge()
@@ -387,21 +445,20 @@ class Recorder:
     # --- on the event loop (or, where a transport has none, in whichever thread calls) ---
 
     def _on_loop(self, function: Callable[..., None], *args: Any) -> None:
-        hub = getattr(self._consumer, "hub", None)
-        if hub is not None:
-            hub.call_soon(function, *args)
-        else:
-            function(*args)
+        self._loop_calls.add(getattr(self._consumer, "hub", None), function, *args)
 
     def _take_over(self, offers: list[JobRequest], buried: list[JobRequest]) -> None:
         """Answer the broker for every offer; what was claimed goes on to the pool."""
-        for request in offers:
-            if request in buried:
-                self._consumer.bury(request.message, letters.NO_JOB)
-            else:
-                request.acknowledge()
-        with self._changed:
-            self._ready.extend((request, time.monotonic()) for request in offers if request.claimed is not None)
+        try:
+            for request in offers:
+                if request in buried:
+                    self._consumer.bury(request.message, letters.NO_JOB)
+                else:
+                    request.acknowledge()
+        finally:
+            # Whatever the broker makes of our answers: these are claimed.
+            with self._changed:
+                self._ready.extend((request, time.monotonic()) for request in offers if request.claimed is not None)
         self._fill()
 
     def _fill(self) -> None:
@@ -446,16 +503,32 @@ class Recorder:
         self._prefetch.change(self._consumer)
         for request in requests:
             request.reject(requeue=True)
+        self._prefetch.gave_back()
+        self._note_return([str(request.id) for request in requests])
 
     # --- stopping attempts ---
 
     def _put_back_running(self, seconds: float) -> None:
+        self._note_last_return()
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and self._busy:
             time.sleep(0.05)
         if running := self._put_back_held():
             logger.warning("Put back %d running job(s) after %s s", len(running), seconds)
             self.take_away([str(request.id) for request in running])
+
+    def _note_last_return(self) -> None:
+        """As `_note_return`, when no errand is run any more."""
+        with self._changed:
+            job_ids = list(self._returned)
+        if not job_ids:
+            return
+        try:
+            with core_session(self._engine) as session, session.begin():
+                lost.handed_back(session, job_ids)
+        except DBAPIError as trouble:
+            logger.warning("%d message(s) handed back may be sent twice: %s", len(job_ids), trouble)
+        self._forget_return(job_ids)
 
     def _put_back_held(self) -> list[JobRequest]:
         """First the row, then the process: what it does in between is already fenced off."""

@@ -14,7 +14,7 @@ from flaskapp.jobs import letters, lifecycle, queries
 from flaskapp.jobs.masking import decoded
 from flaskapp.jobs.models import DeadLetter, JobState
 from flaskapp.jobs.outcomes import Wish, clean_text
-from flaskapp.worker import limits
+from flaskapp.worker import checks
 from flaskapp.worker.sessions import wake_relay
 
 
@@ -62,7 +62,7 @@ def _wish(letter: DeadLetter) -> Wish:
         raise NotReplayable(f"Only the first {len(letter.payload):,} of its {letter.size:,} bytes were kept.")
     try:
         args, kwargs, embed = content(letter.payload)
-        return limits.checked(
+        return checks.checked(
             Wish(
                 task=letter.task,
                 args=json.dumps(args),

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
-from billiard.exceptions import WorkerLostError
+from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery.exceptions import InvalidTaskError
 from celery.worker.request import Request
 from celery.worker.state import task_ready
@@ -18,8 +18,8 @@ from kombu.utils.objects import cached_property
 from sqlalchemy.exc import InterfaceError, OperationalError
 
 from flaskapp.broker.publisher import CRASHES_HEADER, SEND_HEADER
-from flaskapp.jobs.outcomes import Claimed, Error, Hint, Outcome, Stopped, Wish, after_failure, clean_text
-from flaskapp.worker import limits
+from flaskapp.jobs.outcomes import Claimed, Error, Hint, Outage, Outcome, Stopped, Wish, after_failure, clean_text
+from flaskapp.worker import checks
 from flaskapp.worker.attempt import CLAIM_KEY, Report, run
 from flaskapp.worker.evidence import crashed
 
@@ -77,7 +77,7 @@ class JobRequest(Request):
             options=dumps({"headers": kept, "embed": {k: v for k, v in (embed or {}).items() if v}}),
             queue=self.delivery_info.get("routing_key") or "default",
             job_id=self.id,
-            retries=limits.whole_number("retries", headers.get("retries") or 0, least=0),
+            retries=checks.whole_number("retries", headers.get("retries") or 0, least=0),
             run_at=_utc(self._eta),
             expires_at=_utc(self._expires),
             root_id=self.root_id,
@@ -86,7 +86,7 @@ class JobRequest(Request):
             group_id=headers.get("group"),
             counts_for=headers.get("group") if (embed or {}).get("chord") else None,
         )
-        return limits.checked(wish)
+        return checks.checked(wish)
 
     def execute_using_pool(self, pool: Any, **_: Any) -> Any:
         """Hand the claimed attempt to a pool child."""
@@ -136,9 +136,8 @@ class JobRequest(Request):
             logger.warning("job=%s passed its soft time limit of %s s", self.id, timeout)
             return
         task_ready(self)
-        error = Error("TimeLimitExceeded", f"It ran longer than its time limit of {timeout} s and was stopped.")
         if self.claimed is not None:
-            self._finish(after_failure(self.claimed, error))
+            self._finish(_ran_too_long(self.claimed, timeout))
 
     def give_back(self, reason: str) -> None:
         """It never came to the pool."""
@@ -152,14 +151,22 @@ class JobRequest(Request):
             if self.recorder.was_killed_by_us(self.worker_pid):
                 return Stopped(self.claimed, "Its process was stopped together with another job's.")
             return crashed(self.claimed, exc, self.worker_pid, self.memory)
+        if isinstance(exc, TimeLimitExceeded):
+            # The prefork pool tells it as the attempt's failure before it calls on_timeout.
+            return _ran_too_long(self.claimed, *exc.args)
         if isinstance(exc, OperationalError | InterfaceError):
-            return Stopped(self.claimed, f"The database went away while it was settled: {exc.orig}")
+            return Outage(self.claimed, Error(type(exc).__name__, str(exc), traceback), "while it was settled")
         return after_failure(self.claimed, Error(type(exc).__name__, str(exc), traceback))
 
     def _finish(self, outcome: Outcome | None, seconds: float | None = None) -> None:
         if not self.finished:
             self.finished = True
             self.recorder.ended(self, outcome, seconds)
+
+
+def _ran_too_long(claimed: Claimed, seconds: float) -> Outcome:
+    error = Error("TimeLimitExceeded", f"It ran longer than its time limit of {seconds:g} s and was stopped.")
+    return after_failure(claimed, error)
 
 
 def is_ours(headers: Any) -> bool:

@@ -53,6 +53,14 @@ def wake_relay(session: Session) -> None:
     session.info[_WAKE] = True
 
 
+def let_jobs_leave(seconds: float = 3) -> None:
+    """For a process that ends now: wait a moment until the relay has sent what was committed.
+
+    What it could not send, beat sends.
+    """
+    relay().wait(seconds)
+
+
 def _forget(session: Session, previous: object) -> None:
     if not session.in_nested_transaction():
         session.info.pop(SUBMITTED, None)

@@ -7,7 +7,7 @@ from sqlalchemy.dialects import mysql
 from flaskapp.jobs.clock import UtcDateTime
 
 revision = "0008"
-down_revision = "0006"
+down_revision = "0009"
 
 
 def LongText() -> sa.types.TypeEngine[str]:

@@ -137,8 +137,8 @@ class Installation:
         assert status == 200, body
         return body
 
-    def submit(self, task: str, *args: Any) -> str:
-        status, job = self.ask("POST", "/jobs", json.dumps({"task": task, "args": args}).encode())
+    def submit(self, task: str, *args: Any, **more: Any) -> str:
+        status, job = self.ask("POST", "/jobs", json.dumps({"task": task, "args": args, **more}).encode())
         assert status == 202, job
         return str(job["id"])
 

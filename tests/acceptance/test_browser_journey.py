@@ -271,6 +271,20 @@ def test_a_running_job_is_cancelled_and_run_again(page: Page, site: Installation
     assert site.get(f"/jobs/{job_id}")["state"] == "cancelled"
 
 
+def test_a_queue_is_drained_and_resumed_from_its_row(page: Page, site: Installation):
+    page.goto("/queues")
+    page.get_by_role("button", name="Drain: mail").click()
+    expect(page.get_by_role("status")).to_contain_text("The queue mail is draining")
+    job_id = site.submit("diagnostics.echo", 1, queue="mail")
+    page.goto(f"/jobs/{job_id}")
+    expect_state(page, "waiting")
+    page.get_by_role("link", name="mail", exact=True).first.click()
+    page.wait_for_url("**/queues#queue-mail")
+    page.get_by_role("button", name="Resume: mail").click()
+    expect(page.get_by_role("status")).to_contain_text("The queue mail goes on")
+    site.finished(job_id)
+
+
 def test_every_page_is_in_order(page: Page):
     for place in ("/", "/uploads", "/jobs", "/schedules", "/queues", "/workers", "/account"):
         answer = page.goto(place)

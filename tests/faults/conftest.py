@@ -1,7 +1,6 @@
 """Services that may be broken here without disturbing other tests, and the ledger of what each fault cost."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,20 +8,14 @@ import pytest
 from tests import services
 from tests.acceptance.conftest import calm, running_stack, stack  # noqa: F401 -- fixtures
 from tests.faults.ledger import Ledger
-from tests.services import PostgreSQL, RabbitMQ
-from tests.services.fixtures import provided
+from tests.services.fixtures import service_fixture
 
 LEDGER = Ledger()
 
 
-@pytest.fixture(scope="session")
-def rabbitmq(services_folder: Path) -> Iterator[RabbitMQ]:
-    yield from provided(services.rabbitmq, services_folder / "rabbitmq for faults")
-
-
-@pytest.fixture(scope="session")
-def postgresql(services_folder: Path) -> Iterator[PostgreSQL]:
-    yield from provided(services.postgresql, services_folder / "postgresql for faults")
+# The same two fixtures once more: asked for here they are servers of their own.
+rabbitmq = service_fixture(services.rabbitmq, "rabbitmq for faults")
+postgresql = service_fixture(services.postgresql, "postgresql for faults")
 
 
 @pytest.fixture(scope="session")

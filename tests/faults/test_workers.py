@@ -31,6 +31,14 @@ def outcomes(stack: Stack, job_id: str) -> list[str]:
     return [attempt.outcome for attempt in stack.bench.attempts(job_id)]
 
 
+def seconds_of(stack: Stack, job_id: str) -> float:
+    """How long its attempt ran, by the database's clock."""
+    job = stack.bench.job(job_id)
+    assert job.started_at is not None
+    assert job.finished_at is not None
+    return (job.finished_at - job.started_at).total_seconds()
+
+
 def test_a_worker_killed_in_mid_job_loses_nothing(stack: Stack, ledger: Ledger) -> None:
     stack.start_beat()
     two = [stack.start_worker(), stack.start_worker()]
@@ -95,6 +103,8 @@ def test_a_child_that_holds_the_interpreter_is_not_rescued(stack: Stack, ledger:
     ids = [hold_interpreter.delay(f"held {n}", seconds).id for n in range(2)]
 
     ledger.reckon(stack, f"children that hold their interpreter for {seconds} s", ids, ["held 0 core", "held 1 core"])
+    # A minute is two of the leases that are usual (30 s); these were four.
+    assert min(seconds_of(stack, job_id) for job_id in ids) >= 4 * LEASE_SECONDS
     assert [(stack.bench.job(job_id).attempt, outcomes(stack, job_id)) for job_id in ids] == [(1, []), (1, [])]
 
 

@@ -1,5 +1,7 @@
 """Every way in which an attempt can end, run by run_due_jobs(): what its job's row, effects and history say then."""
 
+from typing import Any
+
 import pytest
 from celery import chain, chord, group, signals
 
@@ -435,6 +437,45 @@ def test_a_retry_stays_in_the_queue_that_its_caller_chose(bench: Bench) -> None:
 
     job = bench.job(job_id)
     assert (job.state, job.retries, job.queue) == (S, 1, "mail")
+
+
+CHOSEN = {"queue": "mail", "expires": 3600, "priority": 7, "time_limit": 70.0}
+OPTIONS = ("queue", "expires_at", "priority", "time_limit")
+
+
+def options_of(bench: Bench, job_id: str) -> list[Any]:
+    job = bench.job(job_id)
+    return [getattr(job, name) for name in OPTIONS]
+
+
+def test_a_retry_stays_as_its_caller_chose_whatever_its_task_says(bench: Bench) -> None:
+    job_id = bench.submit("tests.with_own_options", **CHOSEN)
+    before = options_of(bench, job_id)
+
+    bench.run()
+
+    assert (bench.state(job_id), bench.job(job_id).retries) == (S, 1)
+    assert options_of(bench, job_id) == before
+
+
+def test_a_retry_keeps_the_expiry_that_its_task_gave_it_first(bench: Bench) -> None:
+    job_id = bench.submit("tests.with_own_options")
+    before = options_of(bench, job_id)
+
+    bench.run()
+
+    assert (bench.state(job_id), options_of(bench, job_id)) == (S, before)
+    assert before[0] == "uploads"
+
+
+def test_a_retry_may_name_another_queue_and_expiry(bench: Bench) -> None:
+    job_id = bench.celery.send_task("tests.with_own_options", kwargs={"queue": "query", "expires": 86400}, **CHOSEN).id
+    _, expires, *rest = options_of(bench, job_id)
+
+    bench.run()
+
+    queue, later, *same = options_of(bench, job_id)
+    assert (queue, later > expires, same) == ("query", True, rest)
 
 
 def test_what_a_task_knows_about_itself(bench: Bench) -> None:

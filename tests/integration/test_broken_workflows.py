@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from celery import chain, chord, group
 from celery.exceptions import ChordError, TaskRevokedError
+from kombu.utils.json import dumps
 from sqlalchemy import event, select, update
 
 from flaskapp.diagnostics.models import Effect
@@ -13,7 +14,7 @@ from flaskapp.diagnostics.tasks import echo
 from flaskapp.jobs import lifecycle
 from flaskapp.jobs.clock import now, seconds_from_now
 from flaskapp.jobs.models import Job, JobState, Join
-from flaskapp.jobs.outcomes import Claimed, Crashed, Error, Failed, Hint, Ignored, Succeeded
+from flaskapp.jobs.outcomes import Claimed, Crashed, Error, Failed, Hint, Ignored, Succeeded, Wish
 from tests.helpers import Bench
 from tests.tasks_for_tests import add, fail_first_body, fate, note_error
 
@@ -393,3 +394,58 @@ def test_a_parked_job_is_neither_sent_nor_claimed_nor_overdue(bench: Bench) -> N
         # Not even looked at: a thousand of them stand in nobody's way.
         due = select(Job.id).where(Job.state == W, Job.run_at <= now())
         assert result.id not in session.scalars(due).all()
+
+
+def _step(**odd: Any) -> dict[str, Any]:
+    usual = {"task": "tests.add", "args": [1], "kwargs": {}, "options": {"task_id": "odd"}, "subtask_type": None}
+    return {**usual, **odd}
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        7,
+        None,
+        _step(options=None),
+        _step(options=[1]),
+        _step(options={}),
+        _step(options={"task_id": 7}),
+        _step(options={"task_id": "x" * 156}),
+        _step(options={"task_id": "nul \x00"}),
+        _step(options={"task_id": "odd", "group_id": 7}),
+        _step(options={"task_id": "odd", "group_id": {"a": "mapping"}}),
+        _step(options={"task_id": "odd", "group_id": "surrogate \ud800"}),
+        _step(task=7),
+        _step(task="t" * 256),
+        _step(subtask_type="group", kwargs={"tasks": 7}),
+        _step(subtask_type="chord", kwargs=["body"]),
+        _step(subtask_type={"an": "object"}, task=None),
+    ],
+    ids=repr,
+)
+def test_what_cannot_be_a_row_in_a_strangers_chain_is_left_out(bench: Bench, odd: Any) -> None:
+    # Celery keeps a chain's rest with the next step at its end.
+    rest = [_step(options={"task_id": "last"}), odd, _step(options={"task_id": "next"})]
+    first = _with_chain(bench, rest)
+
+    bench.run()
+
+    assert {job.id: job.state for job in bench.jobs()} == {first: F, "next": F, "last": F}
+
+
+@pytest.mark.parametrize("group_id", [None, "", [], 0])
+def test_a_step_of_a_strangers_chain_may_have_an_empty_group(bench: Bench, group_id: Any) -> None:
+    _with_chain(bench, [_step(options={"task_id": "next", "group_id": group_id, "chord": {"task": "tests.add"}})])
+
+    bench.run()
+
+    step = bench.job("next")
+    assert (step.state, step.group_id, step.counts_for) == (F, None, None)
+
+
+def _with_chain(bench: Bench, rest: list[Any]) -> str:
+    """A failing job as a stranger's message leaves it, with what should have run after it."""
+    options = dumps({"headers": {}, "embed": {"chain": rest}})
+    with bench.session() as session, session.begin():
+        (first,) = lifecycle.submit(session, [Wish("tests.fate", dumps(["fail"]), options=options)])
+    return first

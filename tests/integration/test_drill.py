@@ -15,7 +15,7 @@ from flaskapp.drill import scratch
 from flaskapp.drill.count import Count, Kill, Record, count
 from flaskapp.drill.report import table, verdict, write_report
 from flaskapp.drill.work import KINDS, Work
-from flaskapp.jobs.models import Job, JobState
+from flaskapp.jobs.models import Job, JobState, Join
 from flaskapp.jobs.pruning import prune_queue
 from tests.helpers import Bench
 from tests.services import RabbitMQ, Redis
@@ -151,6 +151,24 @@ def test_only_final_jobs_of_that_queue_are_pruned_and_the_books_balance(bench: B
 
     assert {job.id for job in bench.jobs()} == {other, left}
     assert bench.account().drift == 0
+
+
+def test_a_join_goes_with_the_last_of_its_members(bench: Bench, work: Work) -> None:
+    with bench.session() as session, session.begin():
+        joins = len(session.scalars(select(Join)).all())
+        assert joins > 0
+        assert prune_queue(session, "another") == 0
+        assert len(session.scalars(select(Join)).all()) == joins
+        while prune_queue(session, "verify-x", limit=3):
+            members = set(session.scalars(select(Job.counts_for).where(Job.counts_for.is_not(None))))
+            assert {join.id for join in session.scalars(select(Join))} == members
+
+
+def test_a_chord_in_a_drill_is_one_transaction_and_its_body_belongs_to_it(bench: Bench, work: Work) -> None:
+    chord = [job for job in bench.jobs() if work.kind_of(job.id, "") == "chord of three effects"]
+
+    assert len(chord) % 4 == 0
+    assert {(job.queue, job.owner, job.expires_at is not None) for job in chord} == {("verify-x", "verify", True)}
 
 
 # --- the queue ---

@@ -1,20 +1,24 @@
 """What is kept of a process that was lost while it ran a job: signal, host, memory, and how far the job came."""
 
 import os
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from billiard.exceptions import WorkerLostError
+from billiard.einfo import ExceptionInfo
+from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
 from flaskapp.jobs import lifecycle
 from flaskapp.jobs.crashes import size
 from flaskapp.jobs.models import Progress, Worker
-from flaskapp.jobs.outcomes import Claimed, Crashed, Error
+from flaskapp.jobs.outcomes import Claimed, Crashed, Error, Failed, Outcome
 from flaskapp.worker import memory
+from flaskapp.worker import request as requests
 from flaskapp.worker.evidence import crashed
 from flaskapp.worker.memory import Peaks
+from flaskapp.worker.request import JobRequest
 from tests.makers import WORKER, claim, pass_seconds, row_of, waiting
 
 CLAIMED = Claimed("job", 1, WORKER)
@@ -115,3 +119,28 @@ def test_a_worker_that_left_no_row_is_named(session: Session) -> None:
     lifecycle.rescue(session, [WORKER])
 
     assert WORKER in row_of(session, job_id)["error_message"]
+
+
+@pytest.mark.parametrize("first", ["failure", "timeout"])
+def test_a_time_limit_is_told_in_the_same_words_however_the_pool_tells_it(
+    monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    """Prefork tells it as a failure before it calls on_timeout."""
+    monkeypatch.setattr(requests, "task_ready", lambda *_, **__: None)
+    monkeypatch.setattr(JobRequest, "send_event", lambda *_, **__: None)
+    ended: list[Outcome] = []
+    request = object.__new__(JobRequest)
+    request.claimed, request.taken_away, request.finished = Claimed("a job", 1, "a worker"), False, False
+    request.recorder = SimpleNamespace(ended=lambda _request, outcome, _seconds: ended.append(outcome))
+    try:
+        raise TimeLimitExceeded(1.0)
+    except TimeLimitExceeded:
+        info = ExceptionInfo()
+
+    calls = [lambda: request.on_failure(info), lambda: request.on_timeout(soft=False, timeout=1.0)]
+    for call in calls if first == "failure" else reversed(calls):
+        call()
+
+    (outcome,) = ended
+    assert isinstance(outcome, Failed)
+    assert outcome.error == Error("TimeLimitExceeded", "It ran longer than its time limit of 1 s and was stopped.")

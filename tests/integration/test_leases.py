@@ -1,12 +1,17 @@
 """Who counts as dead: a process whose beats stand still while others beat, for a whole lease of the watcher's looks."""
 
+import logging
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from flask import Flask
-from sqlalchemy import Engine, delete, insert, update
+from sqlalchemy import Engine, delete, insert, select, update
+from sqlalchemy.exc import OperationalError
 
-from flaskapp.jobs.models import JobState, Worker
+from flaskapp.jobs import lost
+from flaskapp.jobs.clock import seconds_from_now
+from flaskapp.jobs.models import JobState, Tally, Worker
 from flaskapp.worker import maintenance
 from flaskapp.worker.maintenance import Turn
 from tests.helpers import Bench
@@ -103,3 +108,54 @@ def test_a_new_watcher_watches_a_whole_lease(
     Watch(bench.app, bench.engine, monkeypatch).look(1)
 
     assert bench.state(job_id) == JobState.RUNNING
+
+
+def test_what_a_dead_worker_held_unclaimed_is_not_lost_behind_a_seen_probe(watch: Watch, bench: Bench) -> None:
+    """The broker has put it in line again, maybe behind that probe."""
+    waits = bench.submit()
+    bench.change(waits, state=JobState.QUEUED, sends=1, queued_at=seconds_from_now(-60))
+    with bench.session() as session, session.begin():
+        session.execute(update(Worker).where(Worker.id == DEAD).values(unclaimed=f'["{waits}"]'))
+        number = lost.begin(session, "default")
+        lost.see(session, "default", number or 0)
+
+    for _ in range(4):
+        watch.look(1)
+
+    with bench.session() as session:
+        assert (lost.in_hands(session), lost.under_way(session)) == (set(), [])
+
+
+@pytest.mark.parametrize("trouble", [ValueError("a bug of ours"), OperationalError("UPDATE", {}, Exception("locked"))])
+@pytest.mark.parametrize("part", ["expire_overdue", "rescue", "compact_tally"])
+def test_a_part_of_a_turn_that_fails_stops_no_other(
+    watch: Watch,
+    bench: Bench,
+    job_id: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    part: str,
+    trouble: Exception,
+) -> None:
+    late = bench.submit(expires=3600)
+    bench.change(late, expires_at=seconds_from_now(-1))
+
+    def fail(*_: Any) -> None:
+        raise trouble
+
+    monkeypatch.setattr(maintenance.lifecycle, part, fail)
+    watch.turn._compacted_at = 0.0
+
+    with caplog.at_level(logging.ERROR):
+        for _ in range(4):
+            watch.look(1)
+
+    with bench.session() as session:
+        tallies = len(session.scalars(select(Tally)).all())
+    done = {
+        "rescue": bench.state(job_id) == JobState.WAITING,
+        "expire_overdue": bench.state(late) == JobState.CANCELLED,
+        "compact_tally": tallies == 1,
+    }
+    assert [name for name, is_done in done.items() if not is_done] == [part]
+    assert "A part of a turn failed" in caplog.text

@@ -12,7 +12,7 @@ from flaskapp.broker import probes
 from flaskapp.broker.probes import Search
 from flaskapp.errors import NotConfirmed
 from flaskapp.jobs import lifecycle, lost
-from flaskapp.jobs.clock import now
+from flaskapp.jobs.clock import now, seconds_from_now
 from flaskapp.jobs.models import Job, JobState, Probe, Worker
 from tests.makers import claim, pass_seconds, queued, send, state_of
 
@@ -179,6 +179,59 @@ def test_a_job_in_a_slow_workers_hands_is_not_lost(search: Search, line: Line, s
     arrives(session, line)
     assert search.look() == [gone]
     assert state_of(session, job_id) == Q
+
+
+def test_a_job_that_was_handed_back_behind_a_seen_probe_is_not_lost(
+    search: Search, line: Line, session: Session
+) -> None:
+    job_id = overdue(session)
+    worker(session, [job_id])
+    search.look()
+    arrives(session, line)
+    # The broker has it again; the heartbeat that says so comes after this is committed.
+    lost.handed_back(session, [job_id])
+    session.execute(update(Worker).values(unclaimed="[]"))
+    session.commit()
+
+    assert search.look() == []
+
+    assert state_of(session, job_id) == Q
+    # The next probe stands in line behind it: what that one proves holds again.
+    assert line.probes[-1] == ("default", 2)
+    arrives(session, line)
+    assert search.look() == [job_id]
+
+
+def test_a_job_handed_back_while_a_beat_judges_is_not_lost(
+    search: Search, line: Line, session: Session, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = overdue(session)
+    search.look()
+    arrives(session, line)
+    real = lost.lost_before
+
+    def meanwhile(*args: Any) -> list[str]:
+        found = real(*args)
+        with Session(engine) as another, another.begin():
+            lost.handed_back(another, [job_id])
+        return found
+
+    monkeypatch.setattr(lost, "lost_before", meanwhile)
+
+    assert search.look() == []
+    assert state_of(session, job_id) == Q
+
+
+def test_what_is_handed_back_says_nothing_about_other_queues(search: Search, line: Line, session: Session) -> None:
+    gone, back = overdue(session, queue="mail"), overdue(session)
+    search.look()
+    for queue, number in line.probes:
+        lost.see(session, queue, number)
+    session.execute(update(Probe).values(seen_at=seconds_from_now(-MARGIN - 1)))
+    lost.handed_back(session, [back])
+    session.commit()
+
+    assert search.look() == [gone]
 
 
 def test_a_job_queued_behind_the_probe_is_not_lost(search: Search, line: Line, session: Session) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, event, select
 from sqlalchemy.exc import DataError, OperationalError
 from sqlalchemy.orm import Session
 
@@ -17,6 +17,7 @@ from flaskapp.jobs.models import DeadLetter, JobState, Probe
 from flaskapp.jobs.outcomes import Claimed, Hint, RetryLater, Stopped, Succeeded, Wish
 from flaskapp.jobs.unknown import UNKNOWN
 from flaskapp.worker import recorder as recording
+from flaskapp.worker import refused
 from flaskapp.worker.recorder import Recorder
 from tests.helpers import wait_until
 from tests.makers import queued, row_of, send, state_of, waiting
@@ -227,6 +228,101 @@ def test_an_outcome_that_cannot_be_written_fails_its_job_only(recorder: Recorder
     assert recorder.holds() == {}
 
 
+def refuse(engine: Engine, job_id: str, trouble: str) -> None:
+    """From now on the database itself refuses that this job succeeds."""
+    with engine.begin() as connection:
+        if engine.dialect.name == "sqlite":
+            # Its triggers know one kind of refusal only; the driver's error is made the wanted one on its way out.
+            words = f"RAISE(ABORT, '{trouble}')"
+            connection.exec_driver_sql(
+                f"CREATE TRIGGER refuse BEFORE UPDATE ON job WHEN NEW.id = '{job_id}' AND NEW.state = 'succeeded' "
+                f"BEGIN SELECT {words}; END"
+            )
+            return
+        code = {"DataError": "22003", "OperationalError": "54000"}[trouble]
+        connection.exec_driver_sql(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
+            f"$$ BEGIN RAISE EXCEPTION '{trouble}' USING ERRCODE = '{code}'; END $$"
+        )
+        connection.exec_driver_sql(
+            f"CREATE TRIGGER refuse BEFORE UPDATE ON job FOR EACH ROW WHEN (NEW.id = '{job_id}' AND "
+            "NEW.state = 'succeeded') EXECUTE FUNCTION refuse()"
+        )
+
+
+@pytest.fixture
+def refusing(engine: Engine) -> Iterator[Engine]:
+    yield engine
+    with engine.begin() as connection:
+        on_job = "" if engine.dialect.name == "sqlite" else " ON job"
+        connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS refuse{on_job}")
+        if on_job:
+            connection.exec_driver_sql("DROP FUNCTION IF EXISTS refuse()")
+
+
+@pytest.mark.parametrize("trouble", ["DataError", "OperationalError"])
+def test_an_outcome_that_the_database_never_takes_fails_its_job_only(
+    recorder: Recorder, refusing: Engine, session: Session, pool: Pool, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    monkeypatch.setattr(refused, "MOST_OUTAGES", 2)
+    if refusing.dialect.name == "sqlite":
+
+        @event.listens_for(refusing, "handle_error", retval=True)
+        def translate(context: Any) -> Exception | None:
+            words = str(context.original_exception)
+            kind = {"DataError": DataError, "OperationalError": OperationalError}.get(words)
+            return None if kind is None else kind("UPDATE", {}, context.original_exception)
+
+    bad = Message(queued(session), 1)
+    session.commit()
+    refuse(refusing, bad.id, trouble)
+    recorder.offer(bad)
+    started(recorder)
+    wait_until(lambda: bad in pool.taken, 5, "it runs")
+    assert bad.claimed is not None
+    recorder.ended(bad, Succeeded(bad.claimed, "1"), 0.1)
+
+    def another_passes_and_it_has_failed() -> bool:
+        """A database that takes others is not away."""
+        other = Message(queued(session), 1)
+        session.commit()
+        recorder.offer(other)
+        wait_until(lambda: other in pool.taken, 10, "the next one runs")
+        assert other.claimed is not None
+        recorder.ended(other, Succeeded(other.claimed, "1"), 0.1)
+        wait_until(lambda: other.id not in recorder.holds(), 10, "its success is recorded")
+        return state_of(session, bad.id) == JobState.FAILED
+
+    wait_until(another_passes_and_it_has_failed, 15, "it fails")
+    assert trouble in row_of(session, bad.id)["error_message"]
+    assert recorder.holds() == {}
+
+
+def test_a_database_that_takes_nothing_fails_no_job(
+    recorder: Recorder, session: Session, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refused, "MOST_OUTAGES", 1)
+    monkeypatch.setattr(refused, "_LONGEST_PAUSE", 0.01)
+    message = Message(queued(session), 1)
+    session.commit()
+    started(recorder).offer(message)
+    wait_until(lambda: pool.taken == [message], 5, "it runs")
+    assert message.claimed is not None
+    settle, refusals = lifecycle.settle, []
+
+    def full_disk(session: Session, outcomes: Any) -> set[str]:
+        if outcomes and len(refusals) < 5:
+            refusals.append(outcomes)
+            raise OperationalError("UPDATE", {}, Exception("no space left on device"))
+        return settle(session, outcomes)
+
+    monkeypatch.setattr(lifecycle, "settle", full_disk)
+    recorder.ended(message, Succeeded(message.claimed, "1"), 0.1)
+
+    wait_until(lambda: recorder.holds() == {}, 10, "its success is recorded")
+    assert state_of(session, message.id) == JobState.SUCCEEDED
+
+
 def test_what_the_pool_does_not_take_is_put_back_and_frees_its_slot(
     recorder: Recorder, session: Session, pool: Pool
 ) -> None:
@@ -407,6 +503,78 @@ def test_what_is_offered_and_not_claimed_is_in_our_hands(recorder: Recorder, ses
     wait_until(lambda: recorder.unclaimed() == [], 5, "it is claimed")
 
 
+def a_seen_probe(session: Session) -> None:
+    number = lost.begin(session, "default")
+    lost.see(session, "default", number or 0)
+    session.commit()
+
+
+def is_void(session: Session) -> bool:
+    session.rollback()
+    return lost.under_way(session) == []
+
+
+def test_a_surplus_that_is_handed_back_voids_the_probe_of_its_queue(
+    recorder: Recorder, session: Session, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder._prefetch, "surplus", lambda arrived: max(0, len(arrived) - 2))
+    monkeypatch.setattr(recorder._prefetch, "change", lambda consumer: None)
+    messages = [Message(queued(session), 1) for _ in range(6)]
+    session.commit()
+    a_seen_probe(session)
+    in_hands: list[Any] = []
+    handed_back = lost.handed_back
+
+    def note(session: Session, job_ids: Any) -> None:
+        in_hands.extend([sorted(job_ids), recorder.unclaimed()])
+        handed_back(session, job_ids)
+
+    monkeypatch.setattr(lost, "handed_back", note)
+    recorder.listening = True
+    for message in messages:
+        recorder.offer(message)
+    started(recorder)
+
+    wait_until(lambda: is_void(session), 5, "the probe proves nothing any more")
+    returned = sorted(message.id for message in messages if message.answer == "rejected")
+    # Until that is committed they count as in our hands.
+    assert in_hands[0] == returned
+    assert set(returned) <= set(in_hands[1])
+    wait_until(lambda: not set(returned) & set(recorder.unclaimed() or ()), 5, "they have left our hands")
+
+
+def test_a_worker_that_stops_voids_the_probe_of_what_it_hands_back(
+    recorder: Recorder, session: Session, pool: Pool
+) -> None:
+    message = Message(queued(session), 1)
+    message._connection_errors = ()
+    message.reject_log_error = lambda *_, **__: message.reject()
+    session.commit()
+    a_seen_probe(session)
+    recorder.offer(message)
+
+    recorder.begin_stop(0)
+    assert recorder._stop_thread is not None
+    recorder._stop_thread.join(10)
+
+    assert (message.answer, is_void(session), recorder.unclaimed()) == ("rejected", True, None)
+
+
+def test_what_a_lost_connection_brought_voids_the_probe_once_there_is_another(
+    recorder: Recorder, session: Session, pool: Pool
+) -> None:
+    message = Message(queued(session), 1)
+    session.commit()
+    a_seen_probe(session)
+    recorder.offer(message)
+    recorder.attach(pool)
+    assert recorder.unclaimed() == [message.id]
+
+    started(recorder)
+
+    wait_until(lambda: is_void(session) and recorder.unclaimed() is None, 5, "the probe proves nothing any more")
+
+
 def test_a_probe_is_acknowledged_once_it_is_noted(recorder: Recorder, session: Session) -> None:
     number = lost.begin(session, "mail")
     session.commit()
@@ -437,6 +605,36 @@ def test_a_job_that_lost_a_process_before_is_not_claimed_ahead(
     assert other.claimed is not None
     recorder.ended(other, Succeeded(other.claimed), 0.1)
     wait_until(lambda: suspect.claimed, 5, "a slot is free: it is claimed")
+
+
+def another_round(recorder: Recorder) -> None:
+    answers: list[int] = []
+    recorder.notice("mail", 1, lambda: answers.append(1))
+    wait_until(lambda: answers, 5, "the recorder went another round")
+
+
+def test_a_job_that_lost_a_process_before_is_not_overtaken_for_long(
+    recorder: Recorder, session: Session, pool: Pool
+) -> None:
+    running = [Message(queued(session), 1) for _ in range(2)]
+    suspect, other = Message(queued(session), 1), Message(queued(session), 1)
+    session.commit()
+    suspect.is_suspect, suspect.arrived = True, time.monotonic() - 2
+    recorder._pace.ended(0.0001, has_work=False)  # so short that many are claimed ahead
+    for message in (*running, suspect, other):
+        recorder.offer(message)
+    started(recorder)
+    wait_until(lambda: len(pool.taken) == 2, 5, "both slots are taken")
+
+    for _ in range(2):
+        another_round(recorder)
+    assert [suspect.claimed, other.claimed] == [None, None]
+
+    for each in running:
+        assert each.claimed is not None
+        recorder.ended(each, Succeeded(each.claimed), 0.1)
+    wait_until(lambda: len(pool.taken) == 4, 5, "slots are free")
+    assert pool.taken[2:] == [suspect, other]
 
 
 class EndedLoop:
@@ -488,3 +686,48 @@ def test_a_job_that_the_pool_threw_away_with_its_broker_connection_is_put_back(
     assert (row_of(session, first)["crashes"], state_of(session, accepted)) == (0, JobState.RUNNING)
     recorder.offer(messages[2])
     wait_until(lambda: messages[2] in pool.taken, 5, "its slot is free")
+
+
+def test_a_claim_that_the_event_loop_did_not_come_to_is_not_forgotten(
+    recorder: Recorder, session: Session, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kombu's hub drops the rest of its calls when one of them meets a dead connection."""
+    claimed = Message(queued(session), 1)
+    session.commit()
+    monkeypatch.setattr(pool, "hub", EndedLoop())
+    started(recorder).offer(claimed)
+    wait_until(lambda: claimed.claimed, 5, "it is claimed")
+    another_round_without_a_loop(recorder)
+
+    recorder.detach()
+    monkeypatch.setattr(pool, "hub", None)
+    recorder.attach(pool)
+
+    assert pool.taken == [claimed]
+
+
+def another_round_without_a_loop(recorder: Recorder) -> None:
+    """The recorder has said everything that it says about its last group."""
+    wait_until(lambda: not recorder._recording, 5, "the group is over")
+
+
+def test_a_message_that_cannot_be_answered_keeps_no_job_from_the_pool(
+    recorder: Recorder, session: Session, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message = Message(queued(session), 1)
+    session.commit()
+    monkeypatch.setattr(pool, "hub", EndedLoop())
+    monkeypatch.setattr(message, "acknowledge", dead_connection)
+    started(recorder).offer(message)
+    wait_until(lambda: message.claimed, 5, "it is claimed")
+    another_round_without_a_loop(recorder)
+
+    recorder.detach()
+    monkeypatch.setattr(pool, "hub", None)
+    recorder._fill()
+
+    assert pool.taken == [message]
+
+
+def dead_connection() -> None:
+    raise BrokenPipeError("gone")

@@ -1,17 +1,21 @@
 """The threads that everything leans on: they live through any trouble, and nobody's running job is forgotten."""
 
+import threading
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from flaskapp.broker import outbox
 from flaskapp.broker.outbox import Relay
-from flaskapp.jobs.models import JobState
+from flaskapp.jobs.models import JobState, Worker
 from flaskapp.worker import heartbeat as heartbeats
+from flaskapp.worker import steps
 from flaskapp.worker.heartbeat import Heartbeat
-from tests.helpers import wait_until
+from flaskapp.worker.maintenance import Turn
+from tests.helpers import Bench, wait_until
 from tests.makers import WORKER, row_of, running
 
 
@@ -43,6 +47,39 @@ def test_a_heartbeat_outlives_any_trouble(engine: Engine, monkeypatch: pytest.Mo
 
     wait_until(lambda: len(calls) > 2, 5, "it beats on")
     heartbeat.stop()
+
+
+def test_a_turn_in_beats_place_that_hangs_does_not_delay_the_heartbeat(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As JobCore wires them."""
+    inside, end = threading.Event(), threading.Event()
+
+    def hang(_: Turn) -> None:
+        inside.set()
+        end.wait(30)
+
+    monkeypatch.setattr(Turn, "run", hang)
+    monkeypatch.setattr(steps, "_EVERY_SECONDS", 0.01)
+    monkeypatch.setattr(heartbeats, "EVERY_SECONDS", 0.05)
+    worker = SimpleNamespace(app=bench.celery, hostname="w@here", concurrency=1)
+    core = steps.JobCore(worker)
+    core.create(worker)
+    core.stand_in._needed = True
+
+    def beats() -> int:
+        with bench.session() as session:
+            return session.scalar(select(Worker.beats).where(Worker.id == core.heartbeat.process_id)) or 0
+
+    core.start(worker)
+    try:
+        assert inside.wait(10)
+        before = beats()
+        wait_until(lambda: beats() > before + 2, 10, "it beats on")
+        assert not end.is_set()
+    finally:
+        end.set()
+        core._finish()
 
 
 def test_a_relay_outlives_any_trouble(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

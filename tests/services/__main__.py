@@ -50,8 +50,10 @@ def main() -> int:
 def _rows(name: str, service: Service) -> list[tuple[str, str]]:
     rows = [(name, service.url)]
     if isinstance(service, RabbitMQ):
-        rows.append(("RabbitMQ's pages", f"http://127.0.0.1:{service.management_port}/"))
+        rows.append(("RabbitMQ's pages", f"{service.ui_url}/"))
         rows.append(("  sign in as", f"{service.user_name}, password {service.password}"))
+        rows.append(("  or, to look", f"{service.monitoring_name}, password {service.monitoring_password}"))
+        rows.append(("RabbitMQ's figures", service.management_url))
     return rows
 
 
@@ -61,7 +63,11 @@ def _print_table(rows: list[tuple[str, str]]) -> None:
     for name, value in rows:
         print(f"  {name:<{width}}  {value}")
     urls = dict(rows)
-    settings = {"BROKER_URL": urls.get("RabbitMQ"), "DATABASE_URL": urls.get("PostgreSQL")}
+    settings = {
+        "BROKER_URL": urls.get("RabbitMQ"),
+        "RABBITMQ_MANAGEMENT_URL": urls.get("RabbitMQ's figures"),
+        "DATABASE_URL": urls.get("PostgreSQL"),
+    }
     words = [f"{name}={value}" for name, value in settings.items() if value]
     if words:
         print(f"\nTo run Offload on them:\n  {' '.join(words)} make up")

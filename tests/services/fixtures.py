@@ -10,12 +10,12 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import pytest
 
 from tests import services
-from tests.services import MariaDB, PostgreSQL, RabbitMQ, Redis, ServiceMissing
+from tests.services import ServiceMissing
 
 AnyService = TypeVar("AnyService")
 
@@ -29,24 +29,20 @@ def services_folder() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-@pytest.fixture(scope="session")
-def rabbitmq(services_folder: Path) -> Iterator[RabbitMQ]:
-    yield from provided(services.rabbitmq, services_folder / "rabbitmq")
+def service_fixture(service: Callable[[Path], AbstractContextManager[AnyService]], folder: str) -> Any:
+    """A server for the whole run, with its data in a folder of this name."""
+
+    @pytest.fixture(scope="session")
+    def running(services_folder: Path) -> Iterator[AnyService]:
+        yield from provided(service, services_folder / folder)
+
+    return running
 
 
-@pytest.fixture(scope="session")
-def postgresql(services_folder: Path) -> Iterator[PostgreSQL]:
-    yield from provided(services.postgresql, services_folder / "postgresql")
-
-
-@pytest.fixture(scope="session")
-def redis(services_folder: Path) -> Iterator[Redis]:
-    yield from provided(services.redis, services_folder / "redis")
-
-
-@pytest.fixture(scope="session")
-def mariadb(services_folder: Path) -> Iterator[MariaDB]:
-    yield from provided(services.mariadb, services_folder / "mariadb")
+rabbitmq = service_fixture(services.rabbitmq, "rabbitmq")
+postgresql = service_fixture(services.postgresql, "postgresql")
+redis = service_fixture(services.redis, "redis")
+mariadb = service_fixture(services.mariadb, "mariadb")
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,7 @@ from tests.services.finder import find_rabbitmq
 from tests.services.processes import LOCALHOST, Program, free_port
 
 EVERYTHING = {"configure": ".*", "write": ".*", "read": ".*"}
+NOTHING = {"configure": "^$", "write": "^$", "read": "^$"}
 CONFIGURATION = """\
 listeners.tcp.1 = 127.0.0.1:{port}
 management.tcp.ip = 127.0.0.1
@@ -36,10 +37,12 @@ consumer_timeout = 7200000
 
 class RabbitMQ(Service):
     user_name = "offload"
+    #: May read every figure and touch nothing.
+    monitoring_name = "offload-monitoring"
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self.password = secrets.token_hex(8)
+        self.password, self.monitoring_password = secrets.token_hex(8), secrets.token_hex(8)
         self.management_port, self._dist_port, self._epmd_port = free_port(), free_port(), free_port()
         self._epmd: Program | None = None
 
@@ -52,24 +55,26 @@ class RabbitMQ(Service):
         return f"amqp://{account}@{LOCALHOST}:{self.port}/{quote(vhost, safe='')}"
 
     @property
+    def ui_url(self) -> str:
+        return f"http://{LOCALHOST}:{self.management_port}"
+
+    @property
     def management_url(self) -> str:
-        return f"http://{self.user_name}:{self.password}@{LOCALHOST}:{self.management_port}"
+        """For RABBITMQ_MANAGEMENT_URL: with the account that looks."""
+        return f"http://{self.monitoring_name}:{self.monitoring_password}@{LOCALHOST}:{self.management_port}"
 
     @property
     def definitions(self) -> dict[str, object]:
-        salt = secrets.token_bytes(4)
-        digest = hashlib.sha256(salt + self.password.encode()).digest()
         return {
             "users": [
-                {
-                    "name": self.user_name,
-                    "password_hash": base64.b64encode(salt + digest).decode(),
-                    "hashing_algorithm": "rabbit_password_hashing_sha256",
-                    "tags": "administrator",
-                }
+                _account(self.user_name, self.password, "administrator"),
+                _account(self.monitoring_name, self.monitoring_password, "monitoring"),
             ],
             "vhosts": [{"name": "/"}],
-            "permissions": [{"user": self.user_name, "vhost": "/", **EVERYTHING}],
+            "permissions": [
+                {"user": self.user_name, "vhost": "/", **EVERYTHING},
+                {"user": self.monitoring_name, "vhost": "/", **NOTHING},
+            ],
         }
 
     def create_vhost(self, name: str) -> str:
@@ -77,6 +82,8 @@ class RabbitMQ(Service):
         vhost = quote(name, safe="")
         self.api("PUT", f"/vhosts/{vhost}", {})
         self.api("PUT", f"/permissions/{vhost}/{self.user_name}", EVERYTHING)
+        # Without these, empty as they are, it may not even look.
+        self.api("PUT", f"/permissions/{vhost}/{self.monitoring_name}", NOTHING)
         return self.url_of(name)
 
     def delete_vhost(self, name: str) -> None:
@@ -167,6 +174,18 @@ class RabbitMQ(Service):
     def _epmd_answers(self) -> bool:
         with socket.socket() as probe:
             return probe.connect_ex((LOCALHOST, self._epmd_port)) == 0
+
+
+def _account(name: str, password: str, tag: str) -> dict[str, str]:
+    """By hash, as rabbitmq/definitions.json holds them."""
+    salt = secrets.token_bytes(4)
+    digest = hashlib.sha256(salt + password.encode()).digest()
+    return {
+        "name": name,
+        "password_hash": base64.b64encode(salt + digest).decode(),
+        "hashing_algorithm": "rabbit_password_hashing_sha256",
+        "tags": tag,
+    }
 
 
 def rabbitmq(folder: Path) -> AbstractContextManager[RabbitMQ]:

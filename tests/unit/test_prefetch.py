@@ -60,8 +60,25 @@ def test_what_waits_in_vain_goes_back_for_others() -> None:
 
 
 def test_what_has_just_arrived_stays() -> None:
-    assert Prefetch(2).surplus([time.monotonic()] * 200) == 0
+    prefetch = Prefetch(2)
+    ended(prefetch, 0.001, 30)
+
+    assert prefetch.surplus([time.monotonic()] * 200) == 0
+
+
+def test_what_comes_again_after_it_went_back_stays() -> None:
+    """Else it would go to and fro between the broker and its only free worker."""
+    prefetch = Prefetch(2)
+    ended(prefetch, 0.001, 30)
+    long_ago = time.monotonic() - 60
+    assert prefetch.surplus([long_ago] * 20)
+    prefetch.gave_back()
+
+    assert prefetch.surplus([long_ago] * 20) == 0
 
 
 def test_a_few_always_stay() -> None:
-    assert Prefetch(2).surplus([time.monotonic() - 60] * (2 * FEW)) == 0
+    prefetch = Prefetch(2)
+    ended(prefetch, 0.001, 30)
+
+    assert prefetch.surplus([time.monotonic() - 60] * (2 * FEW)) == 0

@@ -15,7 +15,10 @@ class Queue(Base):
     __tablename__ = "queue"
 
     name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    #: No job of it starts; empty together with the next: it runs.
     paused_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    #: What is at the broker still starts, and nothing more is sent there.
+    draining_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     #: The same words as in `job_limit`.
     max_running: Mapped[int | None]
     rate_count: Mapped[int | None]

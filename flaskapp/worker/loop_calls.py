@@ -1,0 +1,39 @@
+"""What other threads ask of the event loop, in order; nothing of it is forgotten when the loop breaks in between.
+
+Kombu's hub drops what it was still to call when one of its calls raises, and on a dead connection one does: a job that
+was claimed, but had not yet come to the pool, would be held for ever.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+
+class LoopCalls:
+    def __init__(self) -> None:
+        self._calls: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+
+    def add(self, hub: Any, function: Callable[..., None], *args: Any) -> None:
+        """Called soon by the hub; at once, in the calling thread, where a transport has none."""
+        self._calls.append((function, args))
+        if hub is None:
+            self._run()
+        else:
+            hub.call_soon(self._run)
+
+    def finish(self) -> None:
+        """The loop has ended: what it did not come to is done now, as far as it can be without a connection."""
+        while self._calls:
+            try:
+                self._run()
+            except Exception:
+                # The loop has reported why it ended; what is left must be done all the same.
+                logger.info("Not done, for the connection to the broker is gone", exc_info=True)
+
+    def _run(self) -> None:
+        while self._calls:
+            function, args = self._calls.popleft()
+            function(*args)
