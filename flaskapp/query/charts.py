@@ -122,7 +122,10 @@ def _named(kind: Any, choice: Choice, columns: list[str], rows: list[list[Any]],
     # Of many labels some are written.
     room = _LABELS if max(map(len, labels)) > 4 else 2 * _LABELS
     step = max(1, -(-len(kept) // room))
-    chart = kind(**look, x_label_rotation=20 if max(map(len, labels)) > 8 else 0, show_minor_x_labels=step == 1)
+    if max(map(len, labels)) > 8:
+        # Slanted, the last one reaches out.
+        look |= {"x_label_rotation": 20, "margin_right": 48}
+    chart = kind(**look, show_minor_x_labels=step == 1)
     chart.x_labels = labels
     if step > 1:
         chart.x_labels_major_every = step
