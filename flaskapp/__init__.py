@@ -43,8 +43,8 @@ def _init_database(app: Flask) -> None:
 
 
 def _init_rooms(app: Flask) -> None:
-    from flaskapp import accounts, api, cli, console, diagnostics, drill, mail, uploads, worker
+    from flaskapp import accounts, api, cli, console, diagnostics, drill, mail, query, uploads, worker
 
     # The core first, then the door, then what stands behind it.
-    for room in (worker, accounts, console, uploads, mail, diagnostics, drill, api, cli):
+    for room in (worker, accounts, console, uploads, mail, query, diagnostics, drill, api, cli):
         room.init_app(app)

@@ -14,9 +14,11 @@ def init_app(app: Flask) -> None:
     from flaskapp.api.queue_commands import queues
     from flaskapp.api.schedule_commands import schedules
     from flaskapp.drill.commands import verify
+    from flaskapp.query.commands import query
 
     app.cli.add_command(users)
     app.cli.add_command(jobs)
     app.cli.add_command(schedules)
+    app.cli.add_command(query)
     app.cli.add_command(queues)
     jobs.add_command(verify)

@@ -63,6 +63,8 @@ class Settings:
     mail_retry_seconds: float
     #: How this site is reached from outside: for links in mails.
     public_url: str
+    #: How long a question in SQL may run.
+    query_seconds: float
     #: RabbitMQ's management API with the account that looks; empty: only SQL is shown.
     rabbitmq_management_url: str = field(default="", repr=False)
     #: Where people's browsers find the management pages; holds no account.
@@ -98,6 +100,7 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
         public_url=(env.get("PUBLIC_URL") or f"http://{env.get('HOST', '127.0.0.1')}:{env.get('PORT', '8000')}").rstrip(
             "/"
         ),
+        query_seconds=_number("QUERY_SECONDS", env, 60, least=1),
         rabbitmq_management_url=(management := _management_url(env.get("RABBITMQ_MANAGEMENT_URL") or "")),
         rabbitmq_ui_url=_ui_url(env.get("RABBITMQ_UI_URL") or "", management),
     )

@@ -5,8 +5,10 @@ database allows it.
 """
 
 from alembic import context
+from flask import current_app
 
 from flaskapp.extensions import Base, db
+from flaskapp.query.access import drop_views
 
 
 def run() -> None:
@@ -21,6 +23,8 @@ def run() -> None:
             compare_type=True,
         )
         with context.begin_transaction():
+            # PostgreSQL alters no column that a view reads; the next question makes the views again.
+            drop_views(connection, current_app.config["SETTINGS"])
             context.run_migrations()
         connection.commit()
 

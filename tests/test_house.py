@@ -59,7 +59,7 @@ def test_every_command_is_documented() -> None:
     app = Flask("house")
     cli.init_app(app)
     everything = " ".join(DOCS.values())
-    for group in ("users", "jobs", "schedules", "queues"):
+    for group in ("users", "jobs", "schedules", "query", "queues"):
         commands = app.cli.commands[group].commands  # type: ignore[attr-defined]
         missing = [name for name in commands if f"{group} {name}" not in everything and name != "first-admin"]
         assert missing == [], group

@@ -14,6 +14,7 @@ def init_app(app: Flask) -> None:
         models,
         openapi,
         problems,
+        queries,
         queues,
         schedules,
         stats,

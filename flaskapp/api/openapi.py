@@ -9,6 +9,7 @@ from flask import Response
 
 from flaskapp.api.blueprint import answer, api
 from flaskapp.api.mail_schemas import MAIL_SCHEMAS
+from flaskapp.api.query_schemas import QUERY_SCHEMAS
 from flaskapp.api.queue_schemas import QUEUE_SCHEMAS
 from flaskapp.api.schemas import SCHEMAS, ref
 from flaskapp.jobs.models import JobState
@@ -48,6 +49,7 @@ _JOB_ID = in_path("job_id", "The job's id.")
 _QUEUE = in_path("name", "The queue's name.")
 _SCHEDULE = in_path("schedule", "The schedule's name, percent-encoded.")
 _KEY = in_path("key", "The `limit_key` of the jobs.")
+_QUERY_ID = in_path("query_id", "The question's id.")
 _UPLOAD_ID = in_path("upload_id", "The upload's id.")
 _MESSAGE_ID = in_path("message_id", "The message's id.")
 _ONE_OF_THE_STATES = {"type": "string", "enum": [state.value for state in JobState]}
@@ -147,6 +149,24 @@ PATHS: dict[str, dict[str, Any]] = {
             {"202": gives("Message", "They are queued again")},
             parameters=[_MESSAGE_ID, IDEMPOTENCY_KEY],
             requestBody={**json_body("RetryMessage"), "required": False},
+        )
+    },
+    "/queries": {
+        "post": operation(
+            "Ask a question in SQL; a job finds the answer",
+            {"202": gives("AskedQuery", "Accepted; GET /queries/ID has the answer once the job is done")},
+            parameters=[IDEMPOTENCY_KEY],
+            requestBody=json_body("NewQuery"),
+        )
+    },
+    "/queries/{query_id}": {
+        "get": operation("Show a question and its answer", {"200": gives("Query", "It")}, parameters=[_QUERY_ID])
+    },
+    "/queries/{query_id}/cancel": {
+        "post": operation(
+            "Stop a question that is not finished; 409 names the state that forbids it",
+            {"202": gives("Query", "Cancelled; its process is ended soon")},
+            parameters=[_QUERY_ID, IDEMPOTENCY_KEY],
         )
     },
     "/stats": {"get": operation("Counts by state and the conservation check", {"200": gives("Stats", "Now")})},
@@ -266,7 +286,7 @@ def document() -> dict[str, Any]:
         "security": [{"bearer": []}],
         "paths": PATHS,
         "components": {
-            "schemas": SCHEMAS | MAIL_SCHEMAS | QUEUE_SCHEMAS,
+            "schemas": SCHEMAS | MAIL_SCHEMAS | QUERY_SCHEMAS | QUEUE_SCHEMAS,
             "securitySchemes": {
                 "bearer": {
                     "type": "http",

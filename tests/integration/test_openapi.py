@@ -150,6 +150,7 @@ def test_answers_have_the_shapes_that_are_described(doors: Doors):
         "name": "default",
         "upload_id": upload_id,
         "letter_id": letter_id,
+        "query_id": boss.post("/queries", {"sql": "SELECT 1"}).json["id"],
         "schedule": "rhythm",
         "key": "customer",
     }
@@ -163,6 +164,7 @@ def test_answers_have_the_shapes_that_are_described(doors: Doors):
     bodies = {
         "/jobs": {"task": "diagnostics.echo", "args": [1]},
         "/jobs/bulk": {"jobs": [{"task": "diagnostics.echo", "args": [1]}]},
+        "/queries": {"sql": "SELECT :a", "parameters": {"a": 1}},
         "/queues/{name}/limits": {"max_running": 3, "rate": {"count": 10, "seconds": 60}},
         "/messages": {"to": ["Ada <ada@example.org>"], "subject": "Hello", "text": "", "html": "<p>Dear Ada</p>"},
         "/messages/{message_id}/retry": {"unknown": False},

@@ -1,0 +1,93 @@
+"""What people do with questions: ask, look at the answer, keep one under a name."""
+
+from typing import Any
+from uuid import uuid4
+
+from flask import current_app
+from kombu.utils.json import dumps, loads
+from sqlalchemy import select
+from sqlalchemy.orm import Session, undefer
+
+from flaskapp.errors import BadArguments
+from flaskapp.query import limits
+from flaskapp.query.child.parameters import names_in
+from flaskapp.query.models import QueryRun
+
+
+def ask(
+    session: Session,
+    sql: str,
+    parameters: dict[str, Any] | None,
+    owner: str,
+    saved_id: str | None = None,
+    keep: bool = True,
+) -> QueryRun:
+    """Write the question and ask for its job; the caller commits. BadArguments if it cannot be asked at all."""
+    query_id = str(uuid4())
+    kept = checked(sql, parameters or {})
+    # Of its caller's own rights: what a running job submits would otherwise be that job's owner's.
+    result = current_app.extensions["celery"].send_task("query.run", args=[query_id], owner=owner)
+    query = QueryRun(
+        id=query_id,
+        owner=owner,
+        sql=sql,
+        parameters=dumps(kept),
+        saved_id=saved_id,
+        job_id=result.id,
+        keep=keep,
+    )
+    session.add(query)
+    session.flush()
+    return query
+
+
+def checked(sql: str, parameters: dict[str, Any]) -> dict[str, Any]:
+    """The values that the question names; BadArguments for what no database should have to refuse."""
+    if not sql.strip():
+        raise BadArguments("There is no question. Write SQL, e.g. SELECT state, count(*) FROM job GROUP BY state.")
+    if len(sql) > limits.LONGEST_SQL:
+        raise BadArguments(f"The question has {len(sql):,} characters; at most {limits.LONGEST_SQL:,} are taken.")
+    if "\0" in sql:
+        raise BadArguments("The question has a NUL character in it. Remove it.")
+    names = names_in(sql)
+    if len(names) > limits.MOST_PARAMETERS:
+        raise BadArguments(f"The question has {len(names)} parameters; at most {limits.MOST_PARAMETERS} are taken.")
+    missing = [name for name in names if name not in parameters]
+    if missing:
+        raise BadArguments(f"The question asks for :{missing[0]}, which has no value. Give it in parameters.")
+    for name in names:
+        _check_value(name, parameters[name])
+    return {name: parameters[name] for name in names}
+
+
+def _check_value(name: str, value: Any) -> None:
+    if isinstance(value, str) and (len(value) > limits.LONGEST_PARAMETER or "\0" in value):
+        raise BadArguments(f"The parameter {name} is too long, or has a NUL character in it.")
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise BadArguments(f"The parameter {name} does not fit into 64 bits.")
+    if not isinstance(value, str | int | float | bool | None):
+        raise BadArguments(f"The parameter {name} must be a text, a number, true, false or null.")
+
+
+def query_by_id(session: Session, query_id: str, owner: str | None) -> QueryRun | None:
+    """With its rows; None also if it is somebody else's. `owner` None sees all."""
+    query = session.get(QueryRun, query_id, options=[undefer(QueryRun.rows)])
+    return query if query is not None and owner in (None, query.owner) else None
+
+
+def of_job(session: Session, job_id: str) -> QueryRun | None:
+    found = select(QueryRun).where(QueryRun.job_id == job_id).options(undefer(QueryRun.rows))
+    return session.scalars(found).first()
+
+
+def newest(session: Session, owner: str | None, limit: int = 20) -> list[QueryRun]:
+    query = select(QueryRun).order_by(QueryRun.created_at.desc(), QueryRun.id).limit(limit)
+    return list(session.scalars(query if owner is None else query.where(QueryRun.owner == owner)))
+
+
+def columns_of(query: QueryRun) -> list[str]:
+    return list(loads(query.columns)) if query.columns else []
+
+
+def rows_of(query: QueryRun) -> list[list[Any]]:
+    return list(loads(query.rows)) if query.rows else []

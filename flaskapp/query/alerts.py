@@ -1,0 +1,52 @@
+"""What follows a saved question's answer: has its threshold been crossed, and who gets it by mail?"""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from flaskapp.query import actions, saving
+from flaskapp.query.mailing import mail_answer
+from flaskapp.query.models import SavedQuery
+from flaskapp.query.showing import as_number
+
+logger = logging.getLogger(__name__)
+
+_CROSSED: dict[str, Callable[[float, float], bool]] = {
+    ">": lambda value, limit: value > limit,
+    ">=": lambda value, limit: value >= limit,
+    "<": lambda value, limit: value < limit,
+    "<=": lambda value, limit: value <= limit,
+    "=": lambda value, limit: value == limit,
+    "<>": lambda value, limit: value != limit,
+}
+
+
+def look(session: Session, saved_id: str, query_id: str) -> str:
+    """Note since when the threshold is crossed, and mail the answer, in its own transaction; says what was mailed."""
+    saved, run = saving.saved_by_id(session, saved_id), actions.query_by_id(session, query_id, None)
+    if saved is None or run is None or run.owner != saved.owner:
+        # Asked with another's rights, the answer is not what its owner watches, or wants to be sent.
+        return ""
+    columns, rows = actions.columns_of(run), actions.rows_of(run)
+    crossed = is_crossed(saved, columns, rows)
+    if crossed and saved.alert_since is None:
+        saved.alert_since = saving.moment(session)
+        logger.warning("alert: saved question %s has %s %s %g", saved.id, *_told(saved))
+    elif not crossed:
+        saved.alert_since = None
+    return mail_answer(saved, run, columns, rows, crossed)
+
+
+def _told(saved: SavedQuery) -> tuple[Any, ...]:
+    return saved.alert_column, saved.alert_sign, saved.alert_value
+
+
+def is_crossed(saved: SavedQuery, columns: list[str], rows: list[list[Any]]) -> bool:
+    """In any row; never by a column that the answer does not have."""
+    if saved.alert_column not in columns or saved.alert_sign not in _CROSSED or saved.alert_value is None:
+        return False
+    place, compare, limit = columns.index(saved.alert_column), _CROSSED[saved.alert_sign], saved.alert_value
+    numbers = (as_number(row[place]) for row in rows)
+    return any(compare(number, limit) for number in numbers if number is not None)

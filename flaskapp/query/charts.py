@@ -1,0 +1,157 @@
+"""An answer as a picture. pygal draws it; its own styles and scripts are left out, query.css colours it.
+
+So a chart in a page obeys the page's policy and theme. One that travels by mail keeps pygal's own style.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from xml.etree import ElementTree
+
+import pygal
+from pygal.style import CleanStyle
+
+from flaskapp.query.showing import as_number, numeric_columns
+
+KINDS = {"bar": "Bars", "line": "Line", "scatter": "Points", "histogram": "Distribution"}
+_MOST = {"bar": 60, "line": 1500, "scatter": 1500}
+_BINS = 20
+_LABELS = 12
+
+
+@dataclass(frozen=True)
+class Choice:
+    kind: str
+    #: Columns, counted from 0.
+    x: int
+    y: int
+
+
+def suggested(columns: list[str], rows: list[list[Any]]) -> Choice | None:
+    """What most people would draw: the first numbers against the first names or moments; None if nothing can be."""
+    numbers = sorted(numeric_columns(columns, rows))
+    if not numbers or len(rows) < 2:
+        return None
+    others = [i for i in range(len(columns)) if i not in numbers]
+    if not others:
+        return (
+            Choice("scatter", numbers[0], numbers[1])
+            if len(numbers) > 1
+            else Choice("histogram", numbers[0], numbers[0])
+        )
+    names = [str(row[others[0]]) for row in rows]
+    is_time = all(name[:4].isdigit() and name[4:5] == "-" for name in names)
+    if len(rows) > _MOST["bar"] and not is_time and len(numbers) > 1:
+        return Choice("scatter", numbers[0], numbers[1])
+    return Choice("line" if is_time or len(rows) > _MOST["bar"] else "bar", others[0], numbers[0])
+
+
+def read_choice(fields: Mapping[str, str], columns: int) -> Choice | None:
+    """What the form says, columns counted from 1; None if it says nothing that can be drawn."""
+    kind, texts = fields.get("chart", ""), (fields.get("x", ""), fields.get("y", ""))
+    places = [int(text) - 1 if text.isascii() and text.isdigit() and len(text) < 5 else -1 for text in texts]
+    if kind not in KINDS or not all(0 <= place < columns for place in places):
+        return None
+    return Choice(kind, *places)
+
+
+def drawn(choice: Choice, columns: list[str], rows: list[list[Any]]) -> str:
+    """SVG for the page, without a style or a script; empty if there is nothing to draw."""
+    chart = _chart(choice, columns, rows, css=[], js=[])
+    if chart is None:
+        return ""
+    root = chart.render_tree()
+    for parent in root.iter():
+        for child in list(parent):
+            if not isinstance(child.tag, str) or child.tag.rpartition("}")[2] in ("defs", "script", "style"):
+                parent.remove(child)
+            child.attrib.pop("style", None)
+    root.attrib.pop("style", None)
+    root.set("role", "img")
+    root.set("aria-label", f"{KINDS[choice.kind]}: {columns[choice.y]} by {columns[choice.x]}")
+    text: str = ElementTree.tostring(root, encoding="unicode")
+    return text
+
+
+def standing_alone(choice: Choice, columns: list[str], rows: list[list[Any]]) -> str:
+    """SVG with its own style, for a mail or a file."""
+    chart = _chart(choice, columns, rows, js=[], style=CleanStyle)
+    if chart is None:
+        return ""
+    root = chart.render_tree()
+    for parent in root.iter():
+        for child in list(parent):
+            if isinstance(child.tag, str) and child.tag.rpartition("}")[2] == "script":
+                parent.remove(child)
+    text: str = ElementTree.tostring(root, encoding="unicode")
+    return text
+
+
+def _chart(choice: Choice, columns: list[str], rows: list[list[Any]], **look: Any) -> Any:
+    look |= {
+        "width": 680,
+        "height": 340,
+        "explicit_size": False,
+        "show_legend": False,
+        "pretty_print": False,
+        "disable_xml_declaration": True,
+        "margin": 12,
+        "dots_size": 3,
+        "truncate_label": 24,
+        "x_title": columns[choice.x][:60],
+        "y_title": None if choice.kind == "histogram" else columns[choice.y][:60],
+    }
+    return {"bar": _bars, "line": _line, "scatter": _points, "histogram": _distribution}[choice.kind](
+        choice, columns, rows, look
+    )
+
+
+def _bars(choice: Choice, columns: list[str], rows: list[list[Any]], look: dict[str, Any]) -> Any:
+    return _named(pygal.Bar, choice, columns, rows, look)
+
+
+def _line(choice: Choice, columns: list[str], rows: list[list[Any]], look: dict[str, Any]) -> Any:
+    return _named(pygal.Line, choice, columns, rows, look | {"show_dots": len(rows) <= 60})
+
+
+def _named(kind: Any, choice: Choice, columns: list[str], rows: list[list[Any]], look: dict[str, Any]) -> Any:
+    kept = [row for row in rows if as_number(row[choice.y]) is not None][: _MOST[choice.kind]]
+    if not kept:
+        return None
+    labels = ["–" if row[choice.x] is None else str(row[choice.x]) for row in kept]
+    # Of many labels some are written.
+    room = _LABELS if max(map(len, labels)) > 4 else 2 * _LABELS
+    step = max(1, -(-len(kept) // room))
+    if max(map(len, labels)) > 8:
+        # Slanted, the last one reaches out.
+        look |= {"x_label_rotation": 20, "margin_right": 48}
+    chart = kind(**look, show_minor_x_labels=step == 1)
+    chart.x_labels = labels
+    if step > 1:
+        chart.x_labels_major_every = step
+    chart.add(columns[choice.y], [as_number(row[choice.y]) for row in kept])
+    return chart
+
+
+def _points(choice: Choice, columns: list[str], rows: list[list[Any]], look: dict[str, Any]) -> Any:
+    points = [(as_number(row[choice.x]), as_number(row[choice.y])) for row in rows]
+    kept = [point for point in points if None not in point][: _MOST["scatter"]]
+    if not kept:
+        return None
+    chart = pygal.XY(**look, stroke=False)
+    chart.add(columns[choice.y], kept)
+    return chart
+
+
+def _distribution(choice: Choice, columns: list[str], rows: list[list[Any]], look: dict[str, Any]) -> Any:
+    values = [number for row in rows if (number := as_number(row[choice.y])) is not None and number == number]
+    if not values:
+        return None
+    least, most = min(values), max(values)
+    width = (most - least) / _BINS or 1.0
+    counts = [0] * _BINS
+    for value in values:
+        counts[min(int((value - least) / width), _BINS - 1)] += 1
+    chart = pygal.Histogram(**look | {"x_title": columns[choice.y][:60]})
+    chart.add("rows", [(count, least + i * width, least + (i + 1) * width) for i, count in enumerate(counts)])
+    return chart

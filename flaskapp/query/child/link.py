@@ -1,0 +1,47 @@
+"""The line to the parent, and what an answer or a refusal looks like on it."""
+
+import json
+import os
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+#: Its password comes from SECRET_KEY, which may have changed, or differ between machines.
+CANNOT_SIGN_IN = (
+    "The account for questions cannot sign in: {}. If SECRET_KEY has changed, run `flask --app flaskapp query grant`; "
+    "it must be the same for every process."
+)
+
+
+class Refused(Exception):
+    """The database, or one of its locks, said no; the message is for the person who asked."""
+
+
+class Link:
+    def __init__(self) -> None:
+        self.request: dict[str, Any] = json.loads(sys.stdin.readline())
+        self._cancel: Callable[[], object] = lambda: None
+
+    def connected(self, connection_id: int, cancel: Callable[[], object]) -> None:
+        """Say which connection asks; returns once the parent has given it its pass."""
+        self._say({"connected": connection_id})
+        if sys.stdin.readline() != "go\n":
+            os._exit(3)
+        self._cancel = cancel
+        # From here on the end of standard input ends the question.
+        threading.Thread(target=self._until_it_ends, daemon=True).start()
+
+    def answer(self, **answer: Any) -> None:
+        self._say(answer)
+
+    def _say(self, words: dict[str, Any]) -> None:
+        sys.stdout.write(json.dumps(words) + "\n")
+        sys.stdout.flush()
+
+    def _until_it_ends(self) -> None:
+        sys.stdin.read()
+        try:
+            self._cancel()
+        finally:
+            os._exit(3)

@@ -1,0 +1,123 @@
+"""PostgreSQL: an account that may read views only, one connection per question, READ ONLY, and a cursor.
+
+A cursor takes one SELECT and nothing else. Before it opens, the planner says what it would touch: system tables and
+functions that reach past the question are refused there, however they were written.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from .link import CANNOT_SIGN_IN, Link, Refused
+from .parameters import numbered
+from .values import Collected
+
+_SYSTEM = {"pg_catalog", "information_schema", "pg_toast"}
+#: As the planner writes a call. Of what begins with pg_ only these are harmless.
+_FUNCTIONS_REFUSED = re.compile(
+    r"\b(pg_(?!backend_pid\b|sleep\b|typeof\b|size_pretty\b)\w+|set_config|current_setting|lo_\w+|loread|lowrite"
+    r"|dblink\w*|(?:query|table|cursor|schema|database)_to_xml\w*|nextval|setval|currval|lastval|txid_\w+"
+    r"|inet_(?:server|client)_\w+|has_\w+_privilege)\(",
+    re.IGNORECASE,
+)
+_TEXT = re.compile(r"E?'(?:[^']|'')*'")
+_MOST_AT_ONCE = 500
+
+
+def ask(request: dict[str, Any], link: Link) -> dict[str, Any]:
+    import psycopg
+    from psycopg.types.string import TextLoader
+
+    seconds = request["seconds"]
+    options = {
+        "default_transaction_read_only": "on",
+        "statement_timeout": f"{int(seconds * 1000)}",
+        "lock_timeout": "5s",
+        # The server itself notices a client that is gone.
+        "client_connection_check_interval": "1s",
+        "idle_in_transaction_session_timeout": f"{int(seconds * 1000) + 5000}",
+        "search_path": request["schema"],
+        "TimeZone": "UTC",
+        "max_parallel_workers_per_gather": "0",
+    }
+    try:
+        connection = psycopg.connect(
+            **request["connect"] | {"options": " ".join(f"-c {name}={value}" for name, value in options.items())}
+        )
+    except psycopg.OperationalError as problem:
+        raise Refused(CANNOT_SIGN_IN.format(_first_line(problem))) from problem
+    connection.read_only = True
+    for kind in ("date", "timestamp", "timestamptz", "time", "timetz", "interval", "json", "jsonb"):
+        # As the server writes them: there are moments before and after everything that Python knows.
+        connection.adapters.register_loader(kind, TextLoader)
+    link.connected(connection.info.backend_pid, connection.cancel)
+    sql, names = numbered(request["sql"])
+    values = [_text(request["parameters"][name]) for name in names]
+    collected = Collected(request["rows"], request["bytes"])
+    try:
+        plan = _plan(psycopg.RawCursor(connection), sql, values)
+        cursor = psycopg.RawServerCursor(connection, "answer")
+        cursor.execute(sql, values)
+        columns = [column.name for column in cursor.description or ()]
+        at_once = 1
+        while (rows := cursor.fetchmany(at_once)) and collected.take(rows):
+            at_once = min(2 * at_once, _MOST_AT_ONCE)
+    except psycopg.Error as problem:
+        raise Refused(_sentence(problem)) from problem
+    finally:
+        # Whatever it did counts for nothing.
+        connection.close()
+    return {"columns": columns, "rows": collected.rows, "truncated": collected.truncated, "plan": plan}
+
+
+def _text(value: Any) -> Any:
+    """Without a type of its own: PostgreSQL takes it for what the question needs."""
+    if isinstance(value, bool) or value is None:
+        return value
+    return str(value)
+
+
+def _plan(cursor: Any, sql: str, values: list[Any]) -> str:
+    """What it would do, as text; raises Refused for what no question may touch."""
+    cursor.execute("EXPLAIN (VERBOSE, FORMAT JSON) " + sql, values, prepare=True)
+    plan = cursor.fetchone()[0]
+    for node in _nodes(json.loads(plan) if isinstance(plan, str) else plan):
+        name = node.get("Relation Name") or node.get("Function Name")
+        if name and node.get("Schema") in _SYSTEM and "Relation Name" in node:
+            raise Refused(f"Refused: reading {node['Schema']}.{name}. A question reads the tables that are listed.")
+        for text in _texts(node):
+            if found := _FUNCTIONS_REFUSED.search(_TEXT.sub("''", text)):
+                raise Refused(f"Refused: the function {found[1]}. It reaches past the question.")
+    cursor.execute("EXPLAIN " + sql, values, prepare=True)
+    return "\n".join(row[0] for row in cursor.fetchall())
+
+
+def _nodes(thing: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(thing, dict):
+        yield thing
+        thing = list(thing.values())
+    if isinstance(thing, list):
+        for part in thing:
+            yield from _nodes(part)
+
+
+def _texts(node: dict[str, Any]) -> Iterator[str]:
+    for value in node.values():
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str):
+                yield text
+
+
+def _sentence(problem: Any) -> str:
+    if problem.sqlstate == "57014":
+        return "It ran for too long, or was cancelled."
+    if problem.sqlstate in ("42501", "25006", "0A000"):
+        return f"Refused by PostgreSQL: {_first_line(problem)}. A question reads the tables that are listed."
+    if problem.sqlstate == "42601" and "prepared statement" in str(problem):
+        return "Refused: more than one statement. Write one SELECT."
+    return f"PostgreSQL says: {_first_line(problem)}"
+
+
+def _first_line(problem: Exception) -> str:
+    return (str(problem).strip().splitlines() or [type(problem).__name__])[0]

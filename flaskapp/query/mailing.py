@@ -1,0 +1,65 @@
+"""An answer by mail: a table to read, the whole of it as CSV, and its chart as SVG.
+
+Written in the answer's own transaction: both are there, or neither. Mail clients show no SVG in a message, so the
+chart is attached.
+"""
+
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+from flask import render_template
+
+from flaskapp.errors import BadArguments
+from flaskapp.query import charts, exporting, saving
+from flaskapp.query.models import QueryRun, SavedQuery
+from flaskapp.query.showing import cell, numeric_columns
+
+_ROWS = 50
+_COLUMNS = 12
+_TEXT_ROWS = 20
+
+
+def can_mail() -> bool:
+    """True where this installation has the mail subject."""
+    return find_spec("flaskapp.mail") is not None
+
+
+def mail_answer(saved: SavedQuery, run: QueryRun, columns: list[str], rows: list[list[Any]], crossed: bool) -> str:
+    """To everybody that the saved question names; answers one sentence about what became of it."""
+    to = saved.mail_to.split()
+    if not to or not can_mail():
+        return ""
+    # By its name: an installation without that subject has nothing to import.
+    write = import_module("flaskapp.mail.actions").write
+    subject = ("Alert: " if crossed else "") + saved.name
+    attachments = [("answer.csv", "".join(exporting.as_csv(columns, rows)).encode())]
+    choice = saving.chart_of(saved, len(columns)) or charts.suggested(columns, rows)
+    if choice is not None and (chart := charts.standing_alone(choice, columns, rows)):
+        attachments.append(("chart.svg", chart.encode()))
+    html = render_template(
+        "query/mail.html",
+        saved=saved,
+        run=run,
+        crossed=crossed,
+        columns=columns[:_COLUMNS],
+        rows=[row[:_COLUMNS] for row in rows[:_ROWS]],
+        more=len(rows) - _ROWS,
+        numeric=numeric_columns(columns, rows),
+        cell=cell,
+    )
+    try:
+        write(to, subject, _text(saved, columns, rows, crossed), html=html, attachments=attachments, owner=saved.owner)
+    except BadArguments as refusal:
+        return f"Not mailed: {refusal}"
+    return f"Mailed to {len(to)}."
+
+
+def _text(saved: SavedQuery, columns: list[str], rows: list[list[Any]], crossed: bool) -> str:
+    alert = f"{saved.alert_column} {saved.alert_sign} {saved.alert_value:g}\n\n" if crossed else ""
+    lines = [
+        " | ".join(columns),
+        *(" | ".join("" if each is None else cell(each) for each in row) for row in rows[:_TEXT_ROWS]),
+    ]
+    more = f"\n… {len(rows) - _TEXT_ROWS:,} more rows in answer.csv" if len(rows) > _TEXT_ROWS else ""
+    return f"{saved.name}\n\n{alert}" + "\n".join(lines) + more + "\n"

@@ -1,0 +1,139 @@
+"""The pages of saved questions, and of the attacks that are tried on this installation."""
+
+from typing import Any
+
+from flask import abort, flash, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+from flask_login import current_user
+from kombu.utils.json import loads
+
+from flaskapp.accounts.audit import write_audit
+from flaskapp.accounts.protection import requires
+from flaskapp.errors import BadArguments
+from flaskapp.extensions import db
+from flaskapp.jobs import queries
+from flaskapp.jobs.models import JobState
+from flaskapp.jobs.queries import Filter
+from flaskapp.query import actions, charts, saving
+from flaskapp.query.mailing import can_mail
+from flaskapp.query.models import QueryRun, SavedQuery
+from flaskapp.query.safety import attacks_here
+from flaskapp.query.tasks import try_attacks
+from flaskapp.query.views import _beside, _sent_parameters, query
+
+
+@query.post("/<query_id>/save")
+def save(query_id: str) -> ResponseReturnValue:
+    run = actions.query_by_id(db.session(), query_id, current_user.name)
+    if run is None:
+        abort(404, "There is no such question, or it belongs to somebody else.")
+    try:
+        saved = saving.save(
+            db.session(), request.form.get("name", ""), run.sql, loads(run.parameters), current_user.name
+        )
+    except BadArguments as refusal:
+        db.session.rollback()
+        flash(str(refusal), "warning")
+        return redirect(url_for("query.show", query_id=query_id), 303)
+    saving.set_chart(saved, charts.read_choice(request.form, len(actions.columns_of(run))))
+    run.saved_id = saved.id
+    write_audit(db.session(), "query.save", saved.id, saved.name)
+    place = url_for("query.saved", saved_id=saved.id)
+    db.session.commit()
+    return redirect(place, 303)
+
+
+@query.get("/saved/<saved_id>")
+def saved(saved_id: str) -> str:
+    return _page(_saved(saved_id))
+
+
+@query.post("/saved/<saved_id>/schedule")
+def schedule(saved_id: str) -> ResponseReturnValue:
+    found = _changeable(saved_id)
+    form = request.form
+    try:
+        mail_to = form.get("mail_to", "") if can_mail() else ""
+        saving.set_rhythm(db.session(), found, form.get("crontab", ""), form.get("timezone", ""), mail_to)
+        saving.set_alert(found, form.get("alert_column", ""), form.get("alert_sign", ""), form.get("alert_value", ""))
+    except BadArguments as refusal:
+        db.session.rollback()
+        flash(str(refusal), "warning")
+        return redirect(url_for("query.saved", saved_id=saved_id), 303)
+    write_audit(db.session(), "query.schedule", saved_id, found.crontab or "only when asked")
+    db.session.commit()
+    flash("Kept. It runs by itself now." if found.crontab else "Kept. It runs when somebody asks.")
+    return redirect(url_for("query.saved", saved_id=saved_id), 303)
+
+
+@query.post("/saved/<saved_id>/delete")
+def forget(saved_id: str) -> ResponseReturnValue:
+    found = _changeable(saved_id)
+    write_audit(db.session(), "query.forget", saved_id, found.name)
+    saving.forget(db.session(), found)
+    db.session.commit()
+    flash("Deleted. Its answers stay with whoever asked.")
+    return redirect(url_for("query.index"), 303)
+
+
+@query.get("/safety")
+def safety() -> str:
+    template = "query/_safety.html" if request.args.get("part") == "table" else "query/safety.html"
+    last = queries.jobs(db.session(), Filter(task=try_attacks.name), limit=1).jobs
+    job = last[0] if last else None
+    told = loads(job.result or "[]") if job is not None and job.state == JobState.SUCCEEDED else []
+    outcomes = {place: {"held": held, "words": words} for place, (held, words) in enumerate(told)}
+    return render_template(
+        template,
+        job=job,
+        attacks=attacks_here(),
+        outcomes=outcomes,
+        held=sum(bool(each["held"]) for each in outcomes.values()),
+        database=db.engine.dialect.name,
+    )
+
+
+@query.post("/safety")
+@requires("operator")
+def try_safety() -> ResponseReturnValue:
+    result = try_attacks.apply_async((current_user.name,), unique_key="query.safety")
+    write_audit(db.session(), "query.safety", result.id)
+    db.session.commit()
+    return redirect(url_for("query.safety"), 303)
+
+
+def _page(found: SavedQuery) -> str:
+    parameters: dict[str, Any] = loads(found.parameters) | _sent_parameters(request.args, found.sql)
+    mine = db.select(QueryRun).where(QueryRun.saved_id == found.id).order_by(QueryRun.created_at.desc()).limit(10)
+    if current_user.visible_owner is not None:
+        mine = mine.where(QueryRun.owner == current_user.name)
+    runs = list(db.session.scalars(mine))
+    jobs = {job.id: job for job in queries.jobs_by_ids(db.session(), [run.job_id for run in runs], None)}
+    return render_template(
+        "query/saved.html",
+        saved=found,
+        saved_query=found,
+        runs=[(run, jobs.get(run.job_id)) for run in runs],
+        may_change=_may_change(found),
+        can_mail=can_mail(),
+        signs=saving.SIGNS,
+        **_beside(found.sql, parameters),
+    )
+
+
+def _saved(saved_id: str) -> SavedQuery:
+    found = saving.saved_by_id(db.session(), saved_id)
+    if found is None:
+        abort(404, "There is no such saved question. It may have been deleted.")
+    return found
+
+
+def _may_change(found: SavedQuery) -> bool:
+    return bool(found.owner == current_user.name or current_user.sees_all)
+
+
+def _changeable(saved_id: str) -> SavedQuery:
+    found = _saved(saved_id)
+    if not _may_change(found):
+        abort(403, "Only who saved a question, or an operator, may change it.")
+    return found

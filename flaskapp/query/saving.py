@@ -1,0 +1,134 @@
+"""Questions that are kept under a name: everybody may run them, their owner (or an operator) changes them.
+
+A rhythm is a crontab in its own zone. Beat asks each minute what is due; each due time is taken once, by whoever swaps
+`next_due_at` first.
+"""
+
+from datetime import datetime
+from typing import Any
+from uuid import uuid4
+from zoneinfo import ZoneInfo
+
+import sqlalchemy as sa
+from celery.schedules import ParseException, crontab
+from kombu.utils.json import dumps, loads
+from sqlalchemy.orm import Session
+
+from flaskapp.errors import BadArguments
+from flaskapp.jobs.clock import now
+from flaskapp.query.actions import checked
+from flaskapp.query.charts import Choice
+from flaskapp.query.child.parameters import names_in
+from flaskapp.query.models import QueryRun, SavedQuery
+from flaskapp.worker.rhythms import read_rhythm
+
+SIGNS = (">", ">=", "<", "<=", "=", "<>")
+
+
+def save(session: Session, name: str, sql: str, parameters: dict[str, Any], owner: str) -> SavedQuery:
+    """Keep it; the caller commits."""
+    name = name.strip()
+    if not 1 <= len(name) <= 120 or not name.isprintable():
+        raise BadArguments("Give it a name of 1 to 120 characters, e.g. Failures of the last week.")
+    kept = checked(sql, {wanted: parameters.get(wanted, "") for wanted in names_in(sql)})
+    saved = SavedQuery(id=str(uuid4()), owner=owner, name=name, sql=sql, parameters=dumps(kept))
+    session.add(saved)
+    session.flush()
+    return saved
+
+
+def all_saved(session: Session) -> list[SavedQuery]:
+    return list(session.scalars(sa.select(SavedQuery).order_by(SavedQuery.name, SavedQuery.id).limit(200)))
+
+
+def saved_by_id(session: Session, saved_id: str) -> SavedQuery | None:
+    return session.get(SavedQuery, saved_id)
+
+
+def found(session: Session, id_or_name: str) -> SavedQuery | None:
+    """By its id, or by its name if only one has it: what beat_schedule.py writes."""
+    if (saved := session.get(SavedQuery, id_or_name)) is not None:
+        return saved
+    named = session.scalars(sa.select(SavedQuery).where(SavedQuery.name == id_or_name).limit(2)).all()
+    return named[0] if len(named) == 1 else None
+
+
+def forget(session: Session, saved: SavedQuery) -> None:
+    """Its answers stay with whoever asked."""
+    session.execute(sa.update(QueryRun).where(QueryRun.saved_id == saved.id).values(saved_id=None))
+    session.delete(saved)
+
+
+def set_chart(saved: SavedQuery, choice: Choice | None) -> None:
+    saved.chart = dumps([choice.kind, choice.x, choice.y]) if choice else None
+
+
+def chart_of(saved: SavedQuery, columns: int) -> Choice | None:
+    """None also if the answer has become too narrow for it."""
+    if not saved.chart:
+        return None
+    choice = Choice(*loads(saved.chart))
+    return choice if max(choice.x, choice.y) < columns else None
+
+
+def set_rhythm(session: Session, saved: SavedQuery, text: str, zone: str, mail_to: str) -> None:
+    """Five fields of a crontab, or nothing: then it runs when somebody asks."""
+    text, zone = " ".join(text.split()), zone.strip() or "UTC"
+    saved.crontab, saved.timezone = text or None, zone
+    saved.mail_to = "\n".join(mail_to.replace(",", " ").split())
+    saved.next_due_at = next_time(text, zone, moment(session)) if text else None
+
+
+def next_time(text: str, zone: str, after: datetime) -> datetime | None:
+    try:
+        clock = ZoneInfo(zone)
+    except (ValueError, OSError, LookupError) as problem:
+        raise BadArguments(f"{zone[:40]!r} is not a time zone. Write e.g. Europe/Berlin, or UTC.") from problem
+    try:
+        if len(text.split()) != 5:
+            raise ValueError
+        return read_rhythm(crontab.from_string(text), False, clock).next_time(after)
+    except (ValueError, ParseException) as problem:
+        raise BadArguments(
+            f"{text[:60]!r} is not a rhythm. Write five fields: minute, hour, day, month, weekday; "
+            "e.g. 0 7 * * * for every morning at seven."
+        ) from problem
+
+
+def set_alert(saved: SavedQuery, column: str, sign: str, value: str) -> None:
+    """Crossed when any row's `column` stands in that relation to `value`; an empty column takes the alert away."""
+    column = column.strip()
+    if not column:
+        saved.alert_column = saved.alert_sign = saved.alert_value = saved.alert_since = None
+        return
+    if sign not in SIGNS:
+        raise BadArguments(f"The sign must be one of {' '.join(SIGNS)}.")
+    try:
+        number = float(value)
+    except ValueError as problem:
+        raise BadArguments("The threshold must be a number, e.g. 10.") from problem
+    if number != number or abs(number) == float("inf") or len(column) > 255:
+        raise BadArguments("The threshold must be a number, and the column one of the answer.")
+    saved.alert_column, saved.alert_sign, saved.alert_value = column, sign, number
+
+
+def due(session: Session) -> list[SavedQuery]:
+    return list(session.scalars(sa.select(SavedQuery).where(SavedQuery.next_due_at <= now())))
+
+
+def take(session: Session, saved: SavedQuery) -> bool:
+    """Move its due time on; False if another beat was first. Missed times are not made up: the next answer is newer."""
+    assert saved.crontab is not None  # noqa: S101 -- for the types
+    following = next_time(saved.crontab, saved.timezone, moment(session))
+    taken = session.execute(
+        sa.update(SavedQuery)
+        .where(SavedQuery.id == saved.id, SavedQuery.next_due_at == saved.next_due_at)
+        .values(next_due_at=following)
+        .execution_options(synchronize_session=False)
+    )
+    return bool(taken.rowcount)  # type: ignore[attr-defined]
+
+
+def moment(session: Session) -> datetime:
+    found: datetime = session.execute(sa.select(now())).scalar_one()
+    return found

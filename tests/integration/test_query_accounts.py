@@ -1,0 +1,106 @@
+"""The account for questions on servers: who makes it, what it may do, and what happens to it."""
+
+from pathlib import Path
+from uuid import uuid4
+
+import flask_migrate
+import psycopg
+import pymysql
+import pytest
+from flask import Flask
+from sqlalchemy import make_url
+
+from flaskapp import config, create_app
+from flaskapp.extensions import db
+from flaskapp.query import access, asking
+from tests.helpers import environment, make_current
+from tests.integration.doors_fixtures import Doors
+from tests.integration.query_fixtures import doors, site  # noqa: F401
+from tests.services import MariaDB, PostgreSQL
+
+
+def ask(app: Flask, owner: str = "ada") -> list[list[object]]:
+    with app.app_context():
+        return asking.ask("SELECT 1", {}, owner, False).rows
+
+
+def application(url: str, folder: Path, **settings: str) -> Flask:
+    app = create_app(config.from_environment(environment(url, f"folder://{folder}/broker", folder, **settings)))
+    make_current(app)
+    with app.app_context():
+        flask_migrate.upgrade()
+    return app
+
+
+def test_where_ours_may_not_make_it_an_administrator_is_told_how(postgresql: PostgreSQL, tmp_path: Path) -> None:
+    name = f"plain_{uuid4().hex[:8]}"
+    with psycopg.connect(postgresql.url, autocommit=True) as boss:
+        boss.execute(f"CREATE ROLE {name} LOGIN NOCREATEROLE".encode())
+        boss.execute(f"CREATE DATABASE {name} OWNER {name}".encode())
+        app = application(str(make_url(postgresql.url).set(username=name, database=name)), tmp_path)
+        with pytest.raises(access.NoAccount, match="query grant --print"):
+            ask(app)
+        printed = app.test_cli_runner().invoke(args=["query", "grant", "--print"]).output
+        for statement in printed.splitlines():
+            boss.execute(statement.encode())
+        assert ask(app) == [[1]]
+        # It may read the views, and nothing that is not one.
+        reader = str(make_url(postgresql.url).set(username=f"{name}_query", database=name))
+        with psycopg.connect(reader, autocommit=True) as asks:
+            readable = asks.execute(
+                "SELECT table_schema FROM information_schema.role_table_grants WHERE grantee = current_user"
+            ).fetchall()
+            assert set(readable) == {("offload_query",)}
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                asks.execute("SELECT * FROM public.account")
+            with pytest.raises(psycopg.Error):
+                asks.execute("SET default_transaction_read_only = off; CREATE TABLE offload_query.mine (a int)")
+    with app.app_context():
+        db.engine.dispose()
+
+
+def test_every_view_decides_before_a_condition_is_tried(site: Flask, doors: Doors) -> None:
+    doors.account("ada")
+    assert ask(site) == [[1]]
+    looks = {
+        "sqlite": "SELECT 'temp views are MATERIALIZED' WHERE 0",
+        "postgresql": "SELECT relname FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace "
+        "WHERE nspname = 'offload_query' AND NOT coalesce(reloptions, '{}') @> '{security_barrier=true}'",
+        "mariadb": "SELECT table_name FROM information_schema.views WHERE table_schema = concat(database(), '_query') "
+        "AND algorithm <> 'TEMPTABLE'",
+    }
+    with site.app_context(), db.engine.connect() as connection:
+        assert connection.exec_driver_sql(looks[db.engine.url.get_backend_name()]).fetchall() == []
+
+
+def test_views_do_not_stand_in_the_way_of_migrations(site: Flask, doors: Doors) -> None:
+    doors.account("ada")
+    assert ask(site) == [[1]]
+    with site.app_context():
+        flask_migrate.downgrade(revision="0006")
+        flask_migrate.upgrade()
+    doors.account("ada")
+    assert ask(site) == [[1]]
+
+
+def test_a_changed_key_is_said_and_mended(mariadb: MariaDB, tmp_path: Path) -> None:
+    # The tests' PostgreSQL asks nobody for a password.
+    url = make_url(mariadb.create_database(f"keys_{uuid4().hex[:8]}"))
+    first, other = (application(str(url), tmp_path, SECRET_KEY=key) for key in ("one", "another"))
+    Doors(first).account("ada")
+    assert ask(first) == [[1]]
+    with pytest.raises(asking.QueryRefused, match="query grant"):
+        ask(other)
+    done = other.test_cli_runner().invoke(args=["query", "grant"])
+    assert done.exit_code == 0, done.output
+    assert ask(other) == [[1]]
+    reader = access.reader_of(other.config["SETTINGS"])
+    for app in (first, other):
+        with app.app_context():
+            db.engine.dispose()
+    with pymysql.connect(host=url.host, port=url.port, user=reader.name, password=reader.password) as asks:
+        cursor = asks.cursor()
+        cursor.execute("SHOW GRANTS")
+        grants = " ".join(row[0] for row in cursor.fetchall())
+    assert f"GRANT SELECT ON `{reader.database}`.*" in grants.replace("\\_", "_")
+    assert grants.count("GRANT") == 2  # that, and the right to sign in

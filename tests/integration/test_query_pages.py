@@ -1,0 +1,226 @@
+"""The pages of questions: ask, sort, chart, take home, keep, schedule."""
+
+import io
+import re
+import sys
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import polars
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from flaskapp.extensions import db
+from flaskapp.jobs.clock import seconds_from_now
+from flaskapp.jobs.models import Job
+from flaskapp.query.models import QueryRun, SavedQuery
+from flaskapp.worker.testing import run_due_jobs
+from tests.helpers import make_current
+from tests.integration.doors_fixtures import Doors, csrf_of, doors  # noqa: F401
+
+MIXED = (
+    "SELECT 1 AS id, '=1+1' AS \"<b>name\", 2.5 AS id UNION ALL SELECT 2, '-5', NULL UNION ALL SELECT 10, 'née', 7.0"
+)
+
+
+@pytest.fixture
+def site(doors: Doors) -> Flask:
+    make_current(doors.app)
+    doors.app.extensions["celery"].loader.import_default_modules()
+    return doors.app
+
+
+def run_all(site: Flask) -> None:
+    with site.app_context():
+        run_due_jobs()
+
+
+def post(browser: FlaskClient, path: str, page: str = "/query", **fields: str) -> str:
+    sent = browser.post(path, data={**fields, "csrf_token": csrf_of(browser, page)})
+    assert sent.status_code == 303, sent.text
+    return str(sent.headers["Location"])
+
+
+def asked(site: Flask, browser: FlaskClient, sql: str, **fields: str) -> str:
+    place = post(browser, "/query", sql=sql, keep="1", **fields)
+    run_all(site)
+    return place
+
+
+def test_an_answer_is_a_table_that_sorts_by_number_and_escapes_what_it_shows(site: Flask, doors: Doors) -> None:
+    browser = doors.signed_in()
+    place = asked(site, browser, MIXED)
+    page = browser.get(f"{place}?sort=-1").text
+    assert "&lt;b&gt;name" in page
+    assert "<b>name" not in page
+    cells = re.findall(r'<td class="end"><bdi>(\d+)</bdi>', page)
+    assert [cell for cell in cells if cell in ("1", "2", "10")] == ["10", "2", "1"]
+
+
+def test_a_download_runs_in_no_spreadsheet_and_keeps_its_types(site: Flask, doors: Doors) -> None:
+    browser = doors.signed_in()
+    place = asked(site, browser, MIXED)
+    lines = browser.get(f"{place}/answer.csv").text.splitlines()
+    assert lines == ["\ufeffid,<b>name,id", "1,'=1+1,2.5", "2,-5,", "10,née,7.0"]
+    answer = browser.get(f"{place}/answer.json").json
+    assert answer["columns"] == ["id", "<b>name", "id"]
+    assert answer["rows"][1] == [2, "-5", None]
+    table = polars.read_parquet(io.BytesIO(browser.get(f"{place}/answer.parquet").data))
+    assert table.columns == ["id", "<b>name", "id_2"]
+    assert table.dtypes == [polars.Int64, polars.String, polars.Float64]
+    assert browser.get(f"{place}/answer.exe").status_code == 404
+
+
+def test_a_chart_has_no_style_no_script_and_no_markup_of_the_data(site: Flask, doors: Doors) -> None:
+    browser = doors.signed_in()
+    hostile = 'SELECT \'<script>alert(1)</script>\' AS "<img src=x>", 3 AS """><script>" UNION ALL SELECT \'b\', 4'
+    place = asked(site, browser, hostile)
+    for kind in ("bar", "line", "scatter", "histogram"):
+        page = browser.get(f"{place}?chart={kind}&x={2 if kind == 'scatter' else 1}&y=2").text
+        chart = re.search(r"<svg [^>]*pygal-chart.*?</svg>", page, re.DOTALL)
+        assert chart, kind
+        assert re.search(r"<script|<style|style=|<img|onload", chart[0]) is None
+    assert browser.get(f"{place}?chart=bar&x=99&y=-1").status_code == 200
+
+
+def test_a_link_fills_the_editor_and_runs_nothing(site: Flask, doors: Doors) -> None:
+    browser = doors.signed_in()
+    page = browser.get("/query?sql=SELECT+:who&p_who=ada").text
+    assert "SELECT :who</textarea>" in page
+    assert 'name="p_who" value="ada"' in page
+    with site.app_context():
+        assert db.session.scalar(db.select(db.func.count(QueryRun.id))) == 0
+
+
+def test_a_question_without_its_parameter_gets_a_field_and_loses_nothing(site: Flask, doors: Doors) -> None:
+    browser = doors.signed_in()
+    sent = browser.post("/query", data={"sql": "SELECT :who", "csrf_token": csrf_of(browser, "/query")})
+    assert sent.status_code == 422
+    assert "SELECT :who</textarea>" in sent.text
+    assert 'name="p_who"' in sent.text
+    place = asked(site, browser, "SELECT :who", p_who="7")
+    assert browser.get(f"{place}/answer.json").json["rows"] == [[7]]
+
+
+def test_a_saved_question_run_by_another_sees_what_that_other_may_see(site: Flask, doors: Doors) -> None:
+    boss, viewer = doors.signed_in("boss", "operator"), doors.signed_in("vera")
+    doors.script("boss", "operator").submit()
+    doors.script("vera").submit()
+    first = asked(site, boss, "SELECT DISTINCT owner FROM job WHERE task <> :not ORDER BY owner", p_not="x")
+    assert len(boss.get(f"{first}/answer.json").json["rows"]) == 2
+    place = post(boss, f"{first}/save", first, name="Who works")
+    page = viewer.get(place).text
+    saved_id = place.rpartition("/")[2]
+    assert 'name="p_not" value="x"' in page
+    answer = asked(site, viewer, "SELECT DISTINCT owner FROM job WHERE task <> :not", p_not="x", saved_id=saved_id)
+    assert viewer.get(f"{answer}/answer.json").json["rows"] == [["vera"]]
+    # Through the task too: whoever submits it asks with their own rights.
+    job = doors.script("vera").submit("query.run_saved", [saved_id])
+    run_all(site)
+    with site.app_context():
+        run = db.session.scalars(db.select(QueryRun).where(QueryRun.job_id == job["id"])).one()
+        assert (run.owner, run.row_count) == ("vera", 1)
+    refused = viewer.post(f"/query/saved/{saved_id}/delete", data={"csrf_token": csrf_of(viewer, place)})
+    assert refused.status_code == 403
+
+
+def test_a_saved_question_runs_by_itself_and_says_when_a_threshold_is_crossed(site: Flask, doors: Doors) -> None:
+    browser = doors.signed_in()
+    place = post(browser, f"{asked(site, browser, 'SELECT count(*) AS jobs FROM job')}/save", name="How many")
+    saved_id = place.rpartition("/")[2]
+    settings = {"crontab": "0 7 * * *", "timezone": "Europe/Berlin", "alert_column": "jobs", "alert_sign": ">"}
+    post(browser, f"/query/saved/{saved_id}/schedule", **settings, alert_value="0")
+    with site.app_context():
+        saved = db.session.get_one(SavedQuery, saved_id)
+        assert saved.next_due_at is not None
+        db.session.execute(db.update(SavedQuery).values(next_due_at=seconds_from_now(-1)))
+        db.session.commit()
+        for _ in range(2):  # the second beat finds nothing left to do
+            site.extensions["celery"].send_task("query.submit_due")
+            db.session.commit()
+        run_due_jobs()
+        assert db.session.scalar(db.select(db.func.count(Job.id)).where(Job.task == "query.run_saved")) == 1
+        saved = db.session.get_one(SavedQuery, saved_id)
+        assert saved.alert_since is not None
+    assert "How many" in browser.get("/query").text
+    assert "note-warning" in browser.get(place).text
+    wrong = browser.post(
+        f"/query/saved/{saved_id}/schedule",
+        data={"crontab": "often", "csrf_token": csrf_of(browser, place)},
+        follow_redirects=True,
+    )
+    assert "is not a rhythm" in wrong.text
+
+
+def test_an_answer_that_came_by_itself_is_mailed_with_its_chart_and_never_anothers(
+    site: Flask,
+    doors: Doors,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    written: list[tuple[list[str], str, str, dict[str, bytes]]] = []
+
+    def write(to: list[str], subject: str, text: str, html: str, attachments: Any, owner: str) -> None:
+        assert owner == "ada"
+        written.append((to, subject, text + html, dict(attachments)))
+
+    for name in ("flaskapp.mail", "flaskapp.mail.actions"):
+        module = ModuleType(name)
+        module.__spec__ = ModuleSpec(name, None)
+        module.write = write  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, name, module)
+    browser = doors.signed_in("ada")
+    place = post(browser, f"{asked(site, browser, MIXED)}/save", name="Each morning")
+    saved_id = place.rpartition("/")[2]
+    settings = {"crontab": "0 7 * * *", "mail_to": "bob@example.org, eve@example.org"}
+    alert = {"alert_column": "id", "alert_sign": ">=", "alert_value": "10"}
+    post(browser, f"/query/saved/{saved_id}/schedule", **settings, **alert)
+    site.extensions["celery"].send_task("query.run_saved", args=[saved_id], owner="ada")
+    doors.script("eve").submit("query.run_saved", [saved_id])
+    run_all(site)
+    [(to, subject, body, attachments)] = written
+    assert (to, subject) == (["bob@example.org", "eve@example.org"], "Alert: Each morning")
+    assert "&lt;b&gt;name" in body
+    assert "'=1+1" in attachments["answer.csv"].decode()
+    assert attachments["chart.svg"].startswith(b"<svg")
+    assert b"<script" not in attachments["chart.svg"]
+
+
+def test_a_question_whose_page_was_closed_is_not_asked(site: Flask, doors: Doors) -> None:
+    browser = doors.signed_in()
+    place = post(browser, "/query", sql="SELECT 1")
+    browser.post(f"{place}/left", data={"csrf_token": csrf_of(browser, "/query")})
+    with site.app_context():
+        db.session.execute(db.update(QueryRun).values(left_at=seconds_from_now(-60)))
+        db.session.commit()
+    run_all(site)
+    with site.app_context():
+        assert db.session.scalar(db.select(Job.state).where(Job.task == "query.run")) == "cancelled"
+    kept = post(browser, "/query", sql="SELECT 1", keep="1")
+    browser.post(f"{kept}/left", data={"csrf_token": csrf_of(browser, "/query")})
+    run_all(site)
+    assert browser.get(f"{kept}/answer.json").json["rows"] == [[1]]
+
+
+def test_a_stranger_finds_no_page_of_a_question(site: Flask, doors: Doors) -> None:
+    place = asked(site, doors.signed_in("ada"), "SELECT 1")
+    eve = doors.signed_in("eve")
+    for path in ("", "/answer.csv", "?part=run"):
+        assert eve.get(f"{place}{path}").status_code == 404
+    for path in ("/cancel", "/left", "/save"):
+        assert eve.post(f"{place}{path}", data={"csrf_token": csrf_of(eve, "/query"), "name": "x"}).status_code == 404
+
+
+def test_every_attack_is_shown_with_what_came_of_it(site: Flask, doors: Doors, tmp_path: Path) -> None:
+    viewer, boss = doors.signed_in("vera"), doors.signed_in("boss", "operator")
+    assert "none was tried here yet" in viewer.get("/query/safety").text
+    refused = viewer.post("/query/safety", data={"csrf_token": csrf_of(viewer, "/query")})
+    assert refused.status_code == 403
+    post(boss, "/query/safety")
+    run_all(site)
+    page = viewer.get("/query/safety").text
+    held = re.search(r"<b>(\d+)</b> of (\d+) held off", page)
+    assert held
+    assert held[1] == held[2]
