@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 
 from flaskapp.errors import BadArguments
 from flaskapp.extensions import db
 from flaskapp.jobs.clock import seconds_from_now
-from flaskapp.jobs.models import JobState
+from flaskapp.jobs.models import Job, JobState
 from flaskapp.mail import actions, routes
 from flaskapp.mail.models import Attachment, Message, Recipient
 from flaskapp.mail.smtp import Smtp
@@ -256,6 +256,26 @@ def test_who_wants_no_mail_gets_none(post: Post):
     post.bench.run()
     assert post.states(message_id) == ["accepted", "suppressed"]
     assert post.send("bob@x.example")["bob@x.example"][0] == "suppressed"
+
+
+def test_a_message_whose_job_is_gone_goes_on(post: Post):
+    message_id = post.write("ada@x.example")
+    with post.bench.engine.begin() as connection:
+        connection.execute(delete(Job))
+    post.bench.submit("mail.sweep")
+    post.bench.run()
+    assert (post.states(message_id), len(post.inbox.letters)) == (["accepted"], 1)
+
+
+def test_what_nobody_holds_any_more_becomes_unknown(post: Post):
+    message_id, wanted = post.write("ada@x.example"), post.write("bob@x.example", at_least_once=True)
+    with post.bench.engine.begin() as connection:
+        connection.execute(delete(Job))
+        connection.execute(update(Recipient).values(state="sending", job_id="gone", attempt=1))
+    post.bench.submit("mail.sweep")
+    post.bench.run()
+    assert (post.states(message_id), post.states(wanted)) == (["unknown"], ["accepted"])
+    assert post.inbox.counts() == {"bob@x.example": 1}
 
 
 def test_a_rate_holds_whoever_sends(post: Post):
