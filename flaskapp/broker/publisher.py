@@ -263,15 +263,21 @@ def _probe(queue: str, number: int) -> tuple[str, dict[str, Any], str]:
 
 def headers(job: Job) -> dict[str, Any]:
     """Celery's message protocol 2 (docs.celeryq.dev, "Message Protocol"); due times and expiry stay in SQL."""
+    theirs = loads(job.options).get("headers", {})
     return {
+        "shadow": None,
+        "group": job.group_id,
+        "group_index": None,
+        "replaced_task_nesting": 0,
+        "stamped_headers": None,
+        "stamps": {},
+        **{name: value for name, value in theirs.items() if not name.startswith("offload_")},
+        # What the row says goes before a caller's `headers`: under another id this job would never run.
         "lang": "py",
         "task": job.task,
         "id": job.id,
-        "shadow": None,
         "eta": None,
         "expires": None,
-        "group": job.group_id,
-        "group_index": None,
         "retries": job.retries,
         "timelimit": [job.time_limit, job.soft_time_limit],
         "root_id": job.root_id or job.id,
@@ -280,10 +286,6 @@ def headers(job: Job) -> dict[str, Any]:
         "kwargsrepr": "",
         "origin": "offload",
         "ignore_result": False,
-        "replaced_task_nesting": 0,
-        "stamped_headers": None,
-        "stamps": {},
-        **loads(job.options).get("headers", {}),
         SEND_HEADER: job.sends,
         CRASHES_HEADER: job.crashes,
     }

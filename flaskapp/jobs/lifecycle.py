@@ -47,6 +47,7 @@ from flaskapp.jobs.submitting import submit as submit
 from flaskapp.jobs.submitting import submit_failed as submit_failed
 from flaskapp.jobs.workflow import follow
 from flaskapp.jobs.workflow import open_joins as open_joins
+from flaskapp.jobs.workflow import write_steps_to_come as write_steps_to_come
 
 # A plain table for what runs most: the ORM's way of the same statement costs twice as much.
 _TABLE = cast(Table, Job.__table__)

@@ -19,7 +19,7 @@ from flaskapp.jobs.changes import made_due
 from flaskapp.jobs.joining import NewJoin
 from flaskapp.jobs.models import PARKED, Job, JobState, Join
 from flaskapp.jobs.outcomes import Error, Wish
-from flaskapp.jobs.submitting import submit, submit_failed
+from flaskapp.jobs.submitting import NOT_KNOWN, submit, submit_failed
 
 #: The task that calls a failed job's errbacks: a job of its own, so that they are called wherever it failed, and once.
 ERRBACKS_TASK = "offload.call_errbacks"
@@ -129,6 +129,21 @@ def reopen_what_follows(session: Session, job_id: str) -> None:
             _wait_again(session, _rows(session, joining.reopen(session, join)), todo)
         else:
             join.broken_by = other
+
+
+def write_steps_to_come(session: Session, job_id: str) -> None:
+    """A step of a chain has no row before it comes: write it, and the steps around it, if a live job leads to it.
+
+    Parked, so that it can be cancelled like any other and stays so when it comes. Reads every live job's options.
+    """
+    live = Job.state.in_([JobState.WAITING, JobState.QUEUED, JobState.RUNNING])
+    named = Job.options.contains(json.dumps(job_id), autoescape=True)
+    rows = select(*_FIELDS).where(live, named).order_by(Job.id).with_for_update()
+    for row in session.execute(rows).all():
+        steps = _steps(row, json.loads(row.options).get("embed", {}).get("chain"))
+        if any(step.job_id == job_id for step in steps):
+            submit(session, [replace(step, options=NOT_KNOWN) for step in steps])
+            return
 
 
 def _tell(session: Session, join: Join, news: _News, todo: _Todo) -> None:

@@ -50,14 +50,14 @@ class Prefetch:
     def surplus(self, arrived: list[float]) -> int:
         """How many of the offers that arrived at these times, oldest first, should go back for others.
 
-        Only what was fetched by the many: of what comes by the few nothing goes back, or the broker would bring it
-        again at once, and so on without end.
+        All of them, for a few come again at once: RabbitMQ counts what its new consumer holds, not what the one before
+        it still does. But only what was fetched by the many: what comes by the few would go to and fro without end.
         """
         few = FEW * self._concurrency
         if not self._fetched_many or len(arrived) <= few or time.monotonic() - arrived[0] < _PATIENCE_SECONDS:
             return 0
         self._want(FEW)
-        return len(arrived) - few
+        return len(arrived)
 
     def gave_back(self) -> None:
         """The surplus is the broker's again."""

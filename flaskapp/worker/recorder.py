@@ -96,7 +96,7 @@ class Recorder:
             self._offers.clear()
             self._early.clear()
             self._errands.clear()
-            self._returned = dropped
+            self._returned = list(dropped)
             self._prefetch.reset()
         self._note_return(dropped)
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from celery import current_app
 from kombu.utils.json import loads
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -22,14 +23,14 @@ def run_due_jobs(limit: int = 1000) -> list[str]:
     """Claim and run every due job, also those they submit, until none is left; answers their ids in order.
 
     Commits and closes the current session first, as a request's end would. Jobs that wait for a later time (a
-    retry's backoff, an eta), for a paused queue or for a limit stay waiting. Each is settled exactly as in a worker,
-    failures included.
+    retry's backoff, an eta), for a paused queue, for a limit or for a worker that knows their task stay waiting. Each
+    is settled exactly as in a worker, failures included.
     """
     db.session.remove()
     done: list[str] = []
     held: set[str] = set()
     while len(done) < limit and (job := _next_due(held)) is not None:
-        if _run(job):
+        if job.task in current_app.tasks and _run(job):
             done.append(job.id)
         else:
             held.add(job.id)

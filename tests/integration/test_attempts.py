@@ -46,6 +46,15 @@ def test_a_task_that_raises_fails_with_its_traceback(bench: Bench) -> None:
     assert job.worker is not None
 
 
+def test_a_job_whose_task_nobody_knows_here_waits_and_the_others_run(bench: Bench) -> None:
+    unknown, job_id = bench.submit("tests.of_a_newer_release"), bench.fate("ok")
+
+    assert bench.run() == [job_id]
+
+    job = bench.job(unknown)
+    assert (job.state, job.attempt) == (W, 0)
+
+
 def test_an_exception_with_odd_arguments_fails_like_any_other(bench: Bench) -> None:
     job_id = bench.fate("fail_oddly")
     bench.run()

@@ -370,6 +370,44 @@ def test_a_step_cancelled_before_it_came_stays_cancelled_and_ends_its_chain(benc
     assert bench.result(result.id).get(timeout=1) == 1111
 
 
+def test_a_revoked_step_that_has_not_come_never_runs(bench: Bench) -> None:
+    result = chain(add.si(1), add.s(10), add.s(100), add.s(1000))()
+    third, second = result.parent, result.parent.parent
+
+    third.revoke()
+
+    bench.run()
+    first = second.parent
+    assert [bench.state(each.id) for each in (first, second, third, result)] == [S, S, C, F]
+    with pytest.raises(TaskRevokedError):
+        third.get(timeout=1)
+    with pytest.raises(TaskRevokedError):
+        result.get(timeout=1)
+    assert bench.account().drift == 0
+    assert run_again(bench, third.id)
+    bench.run()
+    assert bench.result(result.id).get(timeout=1) == 1111
+
+
+def test_revoking_a_chain_ends_the_chord_that_it_is_a_member_of(bench: Bench) -> None:
+    body = chord([chain(add.si(1), add.s(10)), add.si(5)])(echo.s())
+
+    body.parent.results[0].revoke()
+
+    bench.run()
+    assert [job.state for job in bench.jobs() if job.task == "tests.add"].count(S) == 2
+    job = bench.job(body.id)
+    assert (job.state, job.error_type) == (F, "ChordError")
+    assert bench.account().drift == 0
+
+
+def test_revoking_what_nobody_knows_writes_nothing(bench: Bench) -> None:
+    add.delay(1)
+    bench.result("unknown").revoke()
+
+    assert len(bench.jobs()) == 1
+
+
 def test_a_chain_of_a_thousand_steps_fails_and_waits_again_as_a_whole(bench: Bench) -> None:
     chain(fate.si("fail_in_first", 1), *(add.si(n) for n in range(1000)))()
     bench.run()

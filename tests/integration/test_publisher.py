@@ -11,6 +11,7 @@ import pytest
 
 from flaskapp.broker import topology
 from flaskapp.broker.publisher import PROBE_HEADER, SEND_HEADER, Publisher
+from flaskapp.broker.tolerance import UNREADABLE
 from flaskapp.errors import NotConfirmed
 from flaskapp.jobs.models import Job
 from tests.gate import gate
@@ -64,6 +65,18 @@ def test_a_message_is_persistent_json_in_celerys_form(publisher: Publisher, chan
     assert (headers["eta"], headers["expires"]) == (None, None)
     args, kwargs, embed = json.loads(body)
     assert (args, kwargs, embed["chain"], embed["errbacks"]) == (["ok", 1], {}, [1], None)
+
+
+def test_a_callers_headers_travel_but_do_not_say_whose_message_it_is(publisher: Publisher, channel: Any) -> None:
+    theirs = {"trace": "t", "id": "another", "task": "tests.other", "retries": 9}
+    theirs |= {SEND_HEADER: 77, PROBE_HEADER: 5, UNREADABLE: "no"}
+    publisher.publish([job(options=json.dumps({"headers": theirs}))])
+
+    headers = get(channel)[1].headers
+
+    assert (headers["trace"], headers["id"], headers["task"], headers["retries"]) == ("t", "job-1", "tests.fate", 0)
+    assert headers[SEND_HEADER] != 77
+    assert not {PROBE_HEADER, UNREADABLE}.intersection(headers)
 
 
 def test_each_queue_gets_its_own(publisher: Publisher, channel: Any) -> None:

@@ -563,12 +563,13 @@ def test_a_worker_that_stops_voids_the_probe_of_what_it_hands_back(
 def test_what_a_lost_connection_brought_voids_the_probe_once_there_is_another(
     recorder: Recorder, session: Session, pool: Pool
 ) -> None:
-    message = Message(queued(session), 1)
+    messages = [Message(queued(session), 1) for _ in range(4)]
     session.commit()
     a_seen_probe(session)
-    recorder.offer(message)
+    for message in messages:
+        recorder.offer(message)
     recorder.attach(pool)
-    assert recorder.unclaimed() == [message.id]
+    assert recorder.unclaimed() == sorted(message.id for message in messages)
 
     started(recorder)
 

@@ -66,6 +66,22 @@ BREAKS = [
     # --- G3: nothing is lost ---
     Break(
         "G3",
+        "a caller's header makes the message another job's",
+        "flaskapp/broker/publisher.py",
+        '        "id": job.id,\n',
+        '        "id": theirs.get("id", job.id),\n',
+        f"{_I}/test_publisher.py::test_a_callers_headers_travel_but_do_not_say_whose_message_it_is",
+    ),
+    Break(
+        "G3",
+        "a job of an unknown task is left running by run_due_jobs",
+        "flaskapp/worker/testing.py",
+        "if job.task in current_app.tasks and _run(job):",
+        "if _run(job):",
+        f"{_I}/test_attempts.py::test_a_job_whose_task_nobody_knows_here_waits_and_the_others_run[sqlite]",
+    ),
+    Break(
+        "G3",
         "a message is marked before it is confirmed",
         _OUTBOX,
         "    confirmed: set[str] = set()\n    try:",
@@ -552,6 +568,14 @@ BREAKS = [
         f"{_I}/test_publisher.py::test_a_queue_that_was_deleted_is_made_again",
     ),
     # --- G8: control works on every broker ---
+    Break(
+        "G8",
+        "a step that has not come yet cannot be revoked",
+        "flaskapp/worker/remote_control.py",
+        "                    lifecycle.write_steps_to_come(session, job_id)\n",
+        "",
+        f"{_I}/test_broken_workflows.py::test_a_revoked_step_that_has_not_come_never_runs[sqlite]",
+    ),
     Break(
         "G8",
         "the window lets everything through",

@@ -55,7 +55,7 @@ def test_what_waits_in_vain_goes_back_for_others() -> None:
     ended(prefetch, 0.001, 30)
     long_ago = time.monotonic() - 60
 
-    assert prefetch.surplus([long_ago] * 20) == 20 - 2 * FEW
+    assert prefetch.surplus([long_ago] * 20) == 20
     assert prefetch.each == FEW
 
 
