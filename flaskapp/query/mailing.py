@@ -4,13 +4,12 @@ Written in the answer's own transaction: both are there, or neither. Mail client
 chart is attached.
 """
 
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 from flask import render_template
 
 from flaskapp.errors import BadArguments
+from flaskapp.mail import actions
 from flaskapp.query import charts, exporting, saving
 from flaskapp.query.models import QueryRun, SavedQuery
 from flaskapp.query.showing import cell, numeric_columns
@@ -20,18 +19,11 @@ _COLUMNS = 12
 _TEXT_ROWS = 20
 
 
-def can_mail() -> bool:
-    """True where this installation has the mail subject."""
-    return find_spec("flaskapp.mail") is not None
-
-
 def mail_answer(saved: SavedQuery, run: QueryRun, columns: list[str], rows: list[list[Any]], crossed: bool) -> str:
     """To everybody that the saved question names; answers one sentence about what became of it."""
     to = saved.mail_to.split()
-    if not to or not can_mail():
+    if not to:
         return ""
-    # By its name: an installation without that subject has nothing to import.
-    write = import_module("flaskapp.mail.actions").write
     subject = ("Alert: " if crossed else "") + saved.name
     attachments = [("answer.csv", "".join(exporting.as_csv(columns, rows)).encode())]
     choice = saving.chart_of(saved, len(columns)) or charts.suggested(columns, rows)
@@ -49,7 +41,8 @@ def mail_answer(saved: SavedQuery, run: QueryRun, columns: list[str], rows: list
         cell=cell,
     )
     try:
-        write(to, subject, _text(saved, columns, rows, crossed), html=html, attachments=attachments, owner=saved.owner)
+        text = _text(saved, columns, rows, crossed)
+        actions.write(to, subject, text, html=html, attachments=attachments, owner=saved.owner)
     except BadArguments as refusal:
         return f"Not mailed: {refusal}"
     return f"Mailed to {len(to)}."

@@ -15,7 +15,6 @@ from flaskapp.jobs import queries
 from flaskapp.jobs.models import JobState
 from flaskapp.jobs.queries import Filter
 from flaskapp.query import actions, charts, saving
-from flaskapp.query.mailing import can_mail
 from flaskapp.query.models import QueryRun, SavedQuery
 from flaskapp.query.safety import attacks_here
 from flaskapp.query.tasks import try_attacks
@@ -53,7 +52,7 @@ def schedule(saved_id: str) -> ResponseReturnValue:
     found = _changeable(saved_id)
     form = request.form
     try:
-        mail_to = form.get("mail_to", "") if can_mail() else ""
+        mail_to = form.get("mail_to", "")
         saving.set_rhythm(db.session(), found, form.get("crontab", ""), form.get("timezone", ""), mail_to)
         saving.set_alert(found, form.get("alert_column", ""), form.get("alert_sign", ""), form.get("alert_value", ""))
     except BadArguments as refusal:
@@ -115,7 +114,6 @@ def _page(found: SavedQuery) -> str:
         saved_query=found,
         runs=[(run, jobs.get(run.job_id)) for run in runs],
         may_change=_may_change(found),
-        can_mail=can_mail(),
         signs=saving.SIGNS,
         **_beside(found.sql, parameters),
     )

@@ -5,8 +5,8 @@ from alembic import op
 
 from flaskapp.jobs.clock import UtcDateTime
 
-revision = "0009"
-down_revision = "0007"
+revision = "0007"
+down_revision = "0006"
 
 
 def upgrade() -> None:

@@ -6,8 +6,8 @@ from sqlalchemy.dialects import mysql
 
 from flaskapp.jobs.clock import UtcDateTime
 
-revision = "0007"
-down_revision = "0006"
+revision = "0008"
+down_revision = "0007"
 
 
 def LongText() -> sa.types.TypeEngine[str]:

@@ -6,8 +6,8 @@ from sqlalchemy.dialects import mysql
 
 from flaskapp.jobs.clock import UtcDateTime
 
-revision = "0008"
-down_revision = "0009"
+revision = "0009"
+down_revision = "0008"
 
 
 def LongText() -> sa.types.TypeEngine[str]:
