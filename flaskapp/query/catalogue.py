@@ -37,7 +37,6 @@ class View:
         return f"SELECT {columns} FROM {self.source.format(db=db)}{where}"  # noqa: S608 -- our own words
 
 
-#: Another subject (mail: a count of recipients by state) adds its view here.
 VIEWS = (
     View(
         "job",
@@ -112,6 +111,24 @@ VIEWS = (
         "u.",
         "u.owner",
         {"row_count": "{rows}", "bad_row_count": "bad_rows"},
+    ),
+    View(
+        "mail_recipient",
+        "Who was written to, and what became of it: count by state.",
+        {
+            "message_id": "its message, as on the Mail page",
+            "number": "its place in the message",
+            "address": "to whom",
+            "domain": "of the address",
+            "state": "queued, sending, accepted, deferred, rejected, suppressed, cancelled, expired, unknown",
+            "reply": "what the mail server said",
+            "tries": "how often it was offered",
+            "next_at": "when it is tried again",
+            "changed_at": "since when it is in this state",
+        },
+        "{db}mail_recipient r JOIN {db}mail_message m ON m.id = r.message_id",
+        "r.",
+        "m.owner",
     ),
     View(
         "schedule",

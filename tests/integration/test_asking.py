@@ -9,6 +9,7 @@ from flask import Flask
 
 from flaskapp.accounts.models import Account
 from flaskapp.extensions import db
+from flaskapp.mail import actions
 from flaskapp.worker.testing import run_due_jobs
 from tests.integration.doors_fixtures import Doors, Script
 from tests.integration.query_fixtures import doors, site  # noqa: F401
@@ -59,6 +60,18 @@ def test_a_question_gets_its_answer(site: Flask, doors: Doors) -> None:
     )
     nice_name = f"tall_people_{table[2:8]}"
     assert rows(site, ada, f"SELECT count(*) FROM {nice_name};") == [[2]]
+
+
+def test_whoever_wrote_mail_counts_what_became_of_it(site: Flask, doors: Doors) -> None:
+    ada, olga = doors.script("ada"), doors.script("olga", "operator")
+    with site.app_context():
+        actions.write(["one@example.org", "two@example.org"], "Hello", "…", owner="ada")
+        actions.write(["three@example.org"], "Hello", "…", owner="eve")
+        db.session.commit()
+    run_all(site)
+    sql = "SELECT state, count(*) FROM mail_recipient GROUP BY state"
+    assert rows(site, ada, sql) == [["accepted", 2]]
+    assert rows(site, olga, sql) == [["accepted", 3]]
 
 
 def test_a_viewer_sees_what_is_theirs_and_an_operator_all(site: Flask, doors: Doors) -> None:
