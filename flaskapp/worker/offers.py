@@ -30,6 +30,8 @@ class Offers:
         self._offers: deque[JobRequest] = deque()
         #: Messages of a newer sending than the attempt that we still hold: looked at once that is recorded.
         self._early: list[JobRequest] = []
+        #: The database refused their claims: they are tried again later, each alone.
+        self._aside: list[JobRequest] = []
         #: What the group that is being recorded has offered.
         self._recording: list[JobRequest] = []
         self._closed = False
@@ -51,7 +53,7 @@ class Offers:
     def in_hands(self) -> set[str]:
         """The jobs whose messages nobody else can have."""
         with self._changed:
-            requests = (*self._offers, *self._early, *self._recording)
+            requests = (*self._offers, *self._early, *self._aside, *self._recording)
             return {str(request.id) for request in requests}.union(self._returned.job_ids())
 
     # --- what may be claimed, for the recorder's thread ---
@@ -95,6 +97,19 @@ class Offers:
                 self._offers.remove(request)
             return requests
 
+    def set_aside(self, request: JobRequest) -> None:
+        with self._changed:
+            self._aside.append(request)
+
+    def take_aside(self, request: JobRequest) -> bool:
+        """It is recorded now, alone; False if it has gone back meanwhile."""
+        with self._changed:
+            if self._closed or request not in self._aside:
+                return False
+            self._aside.remove(request)
+            self._recording = [*self._recording, request]
+            return True
+
     # --- what goes back ---
 
     def follow(self, usual_seconds: float) -> None:
@@ -136,7 +151,8 @@ class Offers:
             return requests
 
     def _empty(self) -> list[JobRequest]:
-        requests = [*self._offers, *self._early]
+        requests = [*self._offers, *self._early, *self._aside]
         self._offers.clear()
         self._early.clear()
+        self._aside.clear()
         return requests

@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 from flaskapp.extensions import core_session, is_outage
 from flaskapp.jobs import letters, lifecycle
 from flaskapp.jobs.changes import SUBMITTED
-from flaskapp.jobs.outcomes import Error, Failed, Succeeded
+from flaskapp.jobs.outcomes import Error, Failed, Outcome, Succeeded
 from flaskapp.worker.held import Ended, Held
 from flaskapp.worker.loop_calls import LoopCalls
 from flaskapp.worker.offers import Offers
@@ -119,11 +119,11 @@ class Recording:
         False if the database is away after all; what was not tried is kept.
         """
         for number, (request, outcome) in enumerate(outcomes):
-            if self._is_away(self._record_outcome(Refusal(request, outcome, self._passed))):
+            if self._is_away(self._record_alone(Refusal(request, outcome, self._passed))):
                 self.keep(offers, outcomes[number + 1 :])
                 return False
-        for number, offer in enumerate(offers):
-            if self._is_away(self._record_offer(offer)):
+        for number, request in enumerate(offers):
+            if self._is_away(self._record_alone(Refusal(request, None, self._passed))):
                 self.keep(offers[number + 1 :], [])
                 return False
         return True
@@ -133,33 +133,41 @@ class Recording:
 
     def try_refused(self) -> None:
         while (refusal := self._refused.next_due()) is not None:
-            if self._record_outcome(refusal) is not None:
+            is_claim = refusal.outcome is None
+            if is_claim and self._slots.free() < 1:
+                refusal.wait()
+                self._refused.add(refusal)
+            elif is_claim and not self._offers.take_aside(refusal.request):
+                # It went back to the broker, and comes again as another message.
+                continue
+            elif self._record_alone(refusal) is not None:
                 return
 
-    def _record_outcome(self, refusal: Refusal) -> Exception | None:
-        """Alone. What the database does not take waits for its next turn, or fails its job."""
+    def _record_alone(self, refusal: Refusal) -> Exception | None:
+        """What the database does not take waits for its next turn, or is given up."""
         request, outcome = refusal.request, refusal.outcome
         try:
-            self.record([], [(request, outcome)])
+            if outcome is None:
+                self.record([request], [])
+            else:
+                self.record([], [(request, outcome)])
         except Exception as trouble:
             if may_pass(trouble) and refusal.is_refused_again(self._passed):
                 self._refused.add(refusal)
+                if outcome is None:
+                    self._offers.set_aside(request)
                 return trouble
-            logger.exception("job=%s how it ended cannot be written", request.id)
-            if isinstance(outcome, Failed) and outcome.error.type == _UNWRITABLE:
-                # The heartbeat puts back what nobody answers for.
-                self._held.release(request)
+            if outcome is None:
+                logger.exception("job=%s cannot be claimed: its message is a dead letter", request.id)
+                self._loop.add(self._loop.consumer.bury, request.message, letters.REJECTED, f"No claim: {trouble}")
             else:
-                self._held.ended(request, Failed(outcome.claimed, Error(_UNWRITABLE, str(trouble))))
+                logger.exception("job=%s how it ended cannot be written", request.id)
+                self._give_up_outcome(request, outcome, trouble)
         return None
 
-    def _record_offer(self, offer: JobRequest) -> Exception | None:
-        try:
-            self.record([offer], [])
-        except Exception as trouble:
-            if may_pass(trouble):
-                self._offers.keep([offer])
-                return trouble
-            logger.exception("job=%s cannot be claimed: its message is a dead letter", offer.id)
-            self._loop.add(self._loop.consumer.bury, offer.message, letters.REJECTED, f"No claim: {trouble}")
-        return None
+    def _give_up_outcome(self, request: JobRequest, outcome: Outcome, trouble: Exception) -> None:
+        """Its job fails; if not even that can be written, the heartbeat puts back what nobody answers for."""
+        if isinstance(outcome, Failed) and outcome.error.type == _UNWRITABLE:
+            self._held.release(request)
+        else:
+            self._held.ended(request, Failed(outcome.claimed, Error(_UNWRITABLE, str(trouble))))

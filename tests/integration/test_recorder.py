@@ -181,10 +181,18 @@ def test_a_message_whose_job_was_pruned_is_a_dead_letter(recorder: Recorder) -> 
     assert answered(message) == ["rejected"]
 
 
-@pytest.mark.parametrize("trouble", [ValueError("nonsense"), DataError("UPDATE", {}, Exception("too long"))])
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        ValueError("nonsense"),
+        DataError("UPDATE", {}, Exception("too long")),
+        OperationalError("UPDATE", {}, Exception("this one never")),
+    ],
+)
 def test_one_message_that_cannot_be_claimed_stops_no_other(
     recorder: Recorder, session: Session, pool: Pool, monkeypatch: pytest.MonkeyPatch, trouble: Exception
 ) -> None:
+    monkeypatch.setattr(refused, "MOST_OUTAGES", 1)
     bad, good = Message(queued(session), 1), Message(queued(session), 1)
     session.commit()
     claim = lifecycle.claim
@@ -203,6 +211,29 @@ def test_one_message_that_cannot_be_claimed_stops_no_other(
 
     assert answered(bad, good) == ["rejected", "acknowledged"]
     wait_until(lambda: pool.taken == [good], 5, "the good one runs")
+
+
+def test_a_claim_that_was_refused_is_tried_again_and_meanwhile_in_our_hands(
+    recorder: Recorder, session: Session, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message = Message(queued(session), 1)
+    session.commit()
+    claim = lifecycle.claim
+    in_hands: list[Any] = []
+
+    def refuse_for_a_while(session: Session, hints: Any, worker: str) -> Any:
+        hints = list(hints)
+        if hints and len(in_hands) < 4:
+            in_hands.append(recorder.unclaimed())
+            raise OperationalError("UPDATE", {}, Exception("not now"))
+        return claim(session, hints, worker)
+
+    monkeypatch.setattr(lifecycle, "claim", refuse_for_a_while)
+    started(recorder).offer(message)
+
+    wait_until(lambda: pool.taken == [message], 10, "it runs")
+    assert in_hands == [[message.id]] * 4
+    assert message.answer == "acknowledged"
 
 
 def test_an_outcome_that_cannot_be_written_fails_its_job_only(recorder: Recorder, session: Session, pool: Pool) -> None:

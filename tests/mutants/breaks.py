@@ -147,6 +147,14 @@ BREAKS = [
     ),
     Break(
         "G3",
+        "a message whose claim is refused each time is tried without end",
+        "flaskapp/worker/recording.py",
+        "if may_pass(trouble) and refusal.is_refused_again(self._passed):",
+        "if may_pass(trouble) and (refusal.is_refused_again(self._passed) or outcome is None):",
+        f"{_I}/test_recorder.py::test_one_message_that_cannot_be_claimed_stops_no_other[sqlite-trouble2]",
+    ),
+    Break(
+        "G3",
         "a job fails because its database took nothing for a while",
         "flaskapp/worker/refused.py",
         "self.strikes += passed > self.passed",
