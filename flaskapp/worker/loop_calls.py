@@ -14,11 +14,14 @@ logger = logging.getLogger(__name__)
 
 class LoopCalls:
     def __init__(self) -> None:
+        #: Celery's, of the current broker connection; set by the recorder.
+        self.consumer: Any = None
         self._calls: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
 
-    def add(self, hub: Any, function: Callable[..., None], *args: Any) -> None:
+    def add(self, function: Callable[..., None], *args: Any) -> None:
         """Called soon by the hub; at once, in the calling thread, where a transport has none."""
         self._calls.append((function, args))
+        hub = getattr(self.consumer, "hub", None)
         if hub is None:
             self._run()
         else:

@@ -1,4 +1,5 @@
-"""Outcomes that the database refused although it took others: each is tried again, alone, and in the end given up.
+"""Outcomes and claims that the database refused although it took others: each is tried again, alone, and in the end
+given up.
 
 A database that takes nothing at all is away, however often it is asked: that makes no job fail.
 """
@@ -18,7 +19,8 @@ _LONGEST_PAUSE = 5.0
 @dataclass
 class Refusal:
     request: JobRequest
-    outcome: Outcome
+    #: None: it was to be claimed.
+    outcome: Outcome | None
     #: How many transactions of this worker had gone through when it was last refused.
     passed: int
     #: How often it was refused while others were not.
@@ -30,8 +32,11 @@ class Refusal:
         """False if that was once too often."""
         self.strikes += passed > self.passed
         self.passed = passed
-        self.due = time.monotonic() + min(_FIRST_PAUSE * 2**self.strikes, _LONGEST_PAUSE)
+        self.wait()
         return self.strikes < MOST_OUTAGES
+
+    def wait(self) -> None:
+        self.due = time.monotonic() + min(_FIRST_PAUSE * 2**self.strikes, _LONGEST_PAUSE)
 
 
 class Refused:

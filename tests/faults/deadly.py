@@ -18,7 +18,8 @@ from flaskapp.broker.outbox import Relay
 from flaskapp.broker.publisher import Publisher
 from flaskapp.jobs import lifecycle
 from flaskapp.worker.attempt import RunningAttempt, current_attempt
-from flaskapp.worker.recorder import Recorder
+from flaskapp.worker.recording import Recording
+from flaskapp.worker.slots import Slots
 
 
 class Place(NamedTuple):
@@ -50,12 +51,12 @@ PLACES: dict[str, Place] = {
     "confirmed": before(lifecycle, "mark_queued", lambda session, sender, ids: ids),
     # In the worker's parent.
     "delivered": before(lifecycle, "claim", lambda session, hints, worker: [hint.job_id for hint in hints]),
-    "claimed": before(Recorder, "_take_over", lambda _, offers, buried: [each.id for each in offers if each.claimed]),
-    "acknowledged": before(Recorder, "_hand_over", lambda recorder, request: [request.id]),
+    "claimed": before(Recording, "_take_over", lambda _, offers, buried: [each.id for each in offers if each.claimed]),
+    "acknowledged": before(Slots, "_hand_over", lambda slots, request: [request.id]),
     "recorded, before COMMIT": after(
         lifecycle, "settle", lambda session, outcomes: [] if _running() else [each.claimed.job_id for each in outcomes]
     ),
-    "recorded, after COMMIT": before(Recorder, "_forget", lambda _, outcomes, settled: sorted(settled)),
+    "recorded, after COMMIT": before(Recording, "_forget", lambda _, outcomes, settled: sorted(settled)),
     # In a child of its pool.
     "effect written": before(RunningAttempt, "succeed", lambda attempt, result: _running()),
     "settled, before COMMIT": after(lifecycle, "settle", lambda session, outcomes: _running()),

@@ -16,8 +16,7 @@ from flaskapp.jobs.limits import Rule
 from flaskapp.jobs.models import DeadLetter, JobState, Probe
 from flaskapp.jobs.outcomes import Claimed, Hint, RetryLater, Stopped, Succeeded, Wish
 from flaskapp.jobs.unknown import UNKNOWN
-from flaskapp.worker import recorder as recording
-from flaskapp.worker import refused
+from flaskapp.worker import refused, slots
 from flaskapp.worker.recorder import Recorder
 from tests.helpers import wait_until
 from tests.makers import queued, row_of, send, state_of, waiting
@@ -79,7 +78,7 @@ def pool() -> Pool:
 
 @pytest.fixture
 def recorder(engine: Engine, pool: Pool, monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
-    monkeypatch.setattr(recording, "task_reserved", lambda request: None)
+    monkeypatch.setattr(slots, "task_reserved", lambda request: None)
     recorder = Recorder(engine, WORKER, 2, pool.nudged)
     recorder.attach(pool)
     yield recorder
@@ -119,7 +118,7 @@ def test_a_body_made_due_by_a_member_that_the_parent_records_leaves_at_once(
 ) -> None:
     """A success alone makes nothing due; this one does."""
     nudges: list[int] = []
-    recorder._nudge = lambda: nudges.append(1)  # type: ignore[method-assign]
+    recorder._recording._nudge = lambda: nudges.append(1)  # type: ignore[method-assign]
     member, other = queued(session, counts_for="join"), queued(session)
     body = waiting(session, parked=True)
     lifecycle.open_joins(session, [NewJoin("join", [member], [body])])
@@ -182,10 +181,18 @@ def test_a_message_whose_job_was_pruned_is_a_dead_letter(recorder: Recorder) -> 
     assert answered(message) == ["rejected"]
 
 
-@pytest.mark.parametrize("trouble", [ValueError("nonsense"), DataError("UPDATE", {}, Exception("too long"))])
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        ValueError("nonsense"),
+        DataError("UPDATE", {}, Exception("too long")),
+        OperationalError("UPDATE", {}, Exception("this one never")),
+    ],
+)
 def test_one_message_that_cannot_be_claimed_stops_no_other(
     recorder: Recorder, session: Session, pool: Pool, monkeypatch: pytest.MonkeyPatch, trouble: Exception
 ) -> None:
+    monkeypatch.setattr(refused, "MOST_OUTAGES", 1)
     bad, good = Message(queued(session), 1), Message(queued(session), 1)
     session.commit()
     claim = lifecycle.claim
@@ -204,6 +211,29 @@ def test_one_message_that_cannot_be_claimed_stops_no_other(
 
     assert answered(bad, good) == ["rejected", "acknowledged"]
     wait_until(lambda: pool.taken == [good], 5, "the good one runs")
+
+
+def test_a_claim_that_was_refused_is_tried_again_and_meanwhile_in_our_hands(
+    recorder: Recorder, session: Session, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message = Message(queued(session), 1)
+    session.commit()
+    claim = lifecycle.claim
+    in_hands: list[Any] = []
+
+    def refuse_for_a_while(session: Session, hints: Any, worker: str) -> Any:
+        hints = list(hints)
+        if hints and len(in_hands) < 4:
+            in_hands.append(recorder.unclaimed())
+            raise OperationalError("UPDATE", {}, Exception("not now"))
+        return claim(session, hints, worker)
+
+    monkeypatch.setattr(lifecycle, "claim", refuse_for_a_while)
+    started(recorder).offer(message)
+
+    wait_until(lambda: pool.taken == [message], 10, "it runs")
+    assert in_hands == [[message.id]] * 4
+    assert message.answer == "acknowledged"
 
 
 def test_an_outcome_that_cannot_be_written_fails_its_job_only(recorder: Recorder, session: Session, pool: Pool) -> None:
@@ -334,7 +364,7 @@ def test_what_the_pool_does_not_take_is_put_back_and_frees_its_slot(
 
     started(recorder).offer(message)
 
-    wait_until(lambda: answered(message) and recorder.holds() == {} and not recorder._busy, 5, "the slot is free")
+    wait_until(lambda: answered(message) and recorder.holds() == {} and not recorder._slots.busy, 5, "the slot is free")
     assert state_of(session, job_id) == JobState.WAITING
 
 
@@ -436,7 +466,7 @@ def test_what_cannot_be_written_at_all_stops_no_other(recorder: Recorder, sessio
     def wrong(_: Session) -> None:
         raise KeyError("a bug of ours")
 
-    recorder._run_errand(wrong, lambda: answers.append("bad"))
+    recorder._errands.add(wrong, lambda: answers.append("bad"))
     recorder.bury(Letter("malformed"), lambda: answers.append("good"))
     started(recorder)
 
@@ -517,8 +547,8 @@ def is_void(session: Session) -> bool:
 def test_a_surplus_that_is_handed_back_voids_the_probe_of_its_queue(
     recorder: Recorder, session: Session, pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recorder._prefetch, "surplus", lambda arrived: max(0, len(arrived) - 2))
-    monkeypatch.setattr(recorder._prefetch, "change", lambda consumer: None)
+    monkeypatch.setattr(recorder._offers._prefetch, "surplus", lambda arrived: max(0, len(arrived) - 2))
+    monkeypatch.setattr(recorder._offers._prefetch, "change", lambda consumer: None)
     messages = [Message(queued(session), 1) for _ in range(6)]
     session.commit()
     a_seen_probe(session)
@@ -554,8 +584,7 @@ def test_a_worker_that_stops_voids_the_probe_of_what_it_hands_back(
     recorder.offer(message)
 
     recorder.begin_stop(0)
-    assert recorder._stop_thread is not None
-    recorder._stop_thread.join(10)
+    recorder._stopping.join(10)
 
     assert (message.answer, is_void(session), recorder.unclaimed()) == ("rejected", True, None)
 
@@ -594,7 +623,7 @@ def test_a_job_that_lost_a_process_before_is_not_claimed_ahead(
     suspect, other = Message(queued(session), 1), Message(queued(session), 1)
     session.commit()
     suspect.is_suspect = True
-    recorder._pace.ended(0.0001, has_work=False)  # so short that many are claimed ahead
+    recorder._slots.pace.ended(0.0001, has_work=False)  # so short that many are claimed ahead
     for message in (*running, suspect, other):
         recorder.offer(message)
     started(recorder)
@@ -621,7 +650,7 @@ def test_a_job_that_lost_a_process_before_is_not_overtaken_for_long(
     suspect, other = Message(queued(session), 1), Message(queued(session), 1)
     session.commit()
     suspect.is_suspect, suspect.arrived = True, time.monotonic() - 2
-    recorder._pace.ended(0.0001, has_work=False)  # so short that many are claimed ahead
+    recorder._slots.pace.ended(0.0001, has_work=False)  # so short that many are claimed ahead
     for message in (*running, suspect, other):
         recorder.offer(message)
     started(recorder)
@@ -653,11 +682,10 @@ def test_a_claim_in_flight_while_the_worker_stops_is_put_back_uncounted(
     claim = lifecycle.claim
 
     def stop_meanwhile(*args: Any) -> dict[str, Claimed]:
-        if not recorder._stopping:
+        if pool.hub is None:
             pool.hub = EndedLoop()
             recorder.begin_stop(0)
-            assert recorder._stop_thread is not None
-            recorder._stop_thread.join()
+            recorder._stopping.join(10)
         return claim(*args)
 
     monkeypatch.setattr(lifecycle, "claim", stop_meanwhile)
@@ -709,7 +737,7 @@ def test_a_claim_that_the_event_loop_did_not_come_to_is_not_forgotten(
 
 def another_round_without_a_loop(recorder: Recorder) -> None:
     """The recorder has said everything that it says about its last group."""
-    wait_until(lambda: not recorder._recording, 5, "the group is over")
+    wait_until(lambda: not recorder._offers._recording, 5, "the group is over")
 
 
 def test_a_message_that_cannot_be_answered_keeps_no_job_from_the_pool(
@@ -725,7 +753,7 @@ def test_a_message_that_cannot_be_answered_keeps_no_job_from_the_pool(
 
     recorder.detach()
     monkeypatch.setattr(pool, "hub", None)
-    recorder._fill()
+    recorder._slots.fill()
 
     assert pool.taken == [message]
 
