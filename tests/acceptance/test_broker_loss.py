@@ -11,6 +11,7 @@ import pika
 import pytest
 from sqlalchemy import func, select
 
+from flaskapp.broker.publisher import Publisher
 from flaskapp.jobs.models import Job, JobState, Probe
 from tests import services
 from tests.acceptance.conftest import Stack, installation
@@ -85,6 +86,10 @@ def test_a_purge_also_takes_the_probe_that_is_under_way(stack: Stack) -> None:
     all_queued(stack, ids)
     stack.start_beat()
     under_way = wait_until(lambda: (found := probe(stack)) and found.sent_at and found, 30, "a probe is under way")
+    # It is noted before it is sent.
+    publisher = Publisher(stack.environment["BROKER_URL"])
+    wait_until(lambda: (publisher.count_messages(["default"])["default"] or 0) > len(ids), 30, "it is at the broker")
+    publisher.close()
     purge(stack)
 
     stack.start_worker()

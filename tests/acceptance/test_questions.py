@@ -86,7 +86,7 @@ def test_twenty_heavy_questions_leave_the_site_as_quick_as_ever(calm: Stack, own
     wait_until(lambda: len(children_of(calm.processes[0].pid)) == 2, 30, "both slots ask")
     with _site(calm) as port:
         # Other tests may be as heavy: one quiet moment shows that it is not the questions.
-        wait_until(lambda: _slow_answer(port) < 0.1, 30, "19 of 20 answers come within 100 ms")
+        wait_until(lambda: _slow_answer(port) < 0.1, 60, "19 of 20 answers come within 100 ms")
     for query in heavy:
         calm.celery.control.revoke(query.job_id, terminate=True)
     wait_until(lambda: not children_of(calm.processes[0].pid), 20, "all of them are gone")
