@@ -432,6 +432,9 @@ def test_a_parked_job_is_neither_sent_nor_claimed_nor_overdue(bench: Bench) -> N
         # Not even looked at: a thousand of them stand in nobody's way.
         due = select(Job.id).where(Job.state == W, Job.run_at <= now())
         assert result.id not in session.scalars(due).all()
+        # And if somebody made it due by hand: its arguments are not there yet.
+        session.execute(update(Job).where(Job.id == result.id).values(run_at=now()))
+        assert lifecycle.claim(session, [Hint(result.id)], "me") == {}
 
 
 def _step(**odd: Any) -> dict[str, Any]:
