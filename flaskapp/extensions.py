@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
+from weakref import WeakSet
 
 from flask_migrate import Migrate
 from flask_sqlalchemy import SQLAlchemy
@@ -66,7 +67,21 @@ def control_engine(url: URL) -> Engine:
 
 #: Held while a thread of this process is inside SQLite, and while the process forks.
 _inside = threading.RLock()
-os.register_at_fork(before=_inside.acquire, after_in_parent=_inside.release, after_in_child=_inside.release)
+_sqlite_engines: WeakSet[Engine] = WeakSet()
+
+
+def _before_fork() -> None:
+    """Leave SQLite, with no connection open: https://www.sqlite.org/howtocorrupt.html, section 2.6.
+
+    A child takes its parent's file locks for its own. It would hold none, and the process that closes the
+    database last would delete the log into which that child still writes.
+    """
+    _inside.acquire()
+    for engine in _sqlite_engines:
+        engine.dispose()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_inside.release, after_in_child=_inside.release)
 
 
 @contextmanager
@@ -99,6 +114,8 @@ def tune(engine: Engine) -> Engine:
     """Note outages of `engine`, and install what SQLite needs; the other databases need nothing."""
     event.listen(engine, "handle_error", _note_outage)
     if engine.dialect.name == "sqlite":
+        with _inside:
+            _sqlite_engines.add(engine)
         event.listen(engine, "connect", _open_sqlite)
         event.listen(engine, "before_cursor_execute", _begin_before_first_write)
     return engine

@@ -223,7 +223,8 @@ class Process:
             self.popen = subprocess.Popen(
                 [sys.executable, "-m", *program, *words],
                 cwd=ROOT,
-                env={**os.environ, **environment},
+                # On SIGABRT it prints where each of its threads stood: see `where_it_stands`.
+                env={**os.environ, "PYTHONFAULTHANDLER": "1", **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -261,10 +262,9 @@ def start_beat(environment: Mapping[str, str], **more: str) -> Process:
 
 def _wait_for(process: Process, words: str) -> None:
     try:
-        wait_until(lambda: words in process.says() or process.popen.poll() is not None, 30, words)
-    except AssertionError:
-        kill(process)
-        raise
+        wait_until(lambda: words in process.says() or process.popen.poll() is not None, 60, words)
+    except AssertionError as reason:
+        raise AssertionError(f"{reason}: {where_it_stands(process)}") from None
     assert process.popen.poll() is None, process.says()[-3000:]
 
 
@@ -280,8 +280,22 @@ def stop(process: Process, seconds: float = 20) -> None:
     if process.popen.poll() is not None:
         return
     process.popen.terminate()
+    wait_for_end(process, seconds)
+
+
+def wait_for_end(process: Process, seconds: float = 20) -> None:
+    """Its own end; what is left after `seconds` is killed, and the test fails with where it stood."""
     try:
         process.popen.wait(seconds)
     except subprocess.TimeoutExpired:
-        kill(process)
-        raise AssertionError(f"{process.pid} did not end within {seconds:g} s: {process.says()[-2000:]}") from None
+        raise AssertionError(f"{process.pid} did not end within {seconds:g} s: {where_it_stands(process)}") from None
+
+
+def where_it_stands(process: Process) -> str:
+    """Ends it, and returns the last of what it said with the stack of each of its threads."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process.pid, signal.SIGABRT)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.popen.wait(5)
+    kill(process)
+    return process.says()[-8000:]

@@ -133,8 +133,7 @@ def test_a_planned_stop_puts_running_jobs_back_uncounted(stack: Stack, ledger: L
     ids += [stack.bench.fate("ok") for _ in range(10)]
     until_running(stack, *ids[:2])
 
-    worker.popen.terminate()
-    worker.popen.wait(20)
+    stop(worker)
 
     assert {stack.bench.state(job_id) for job_id in ids[:2]} <= {JobState.WAITING, JobState.QUEUED}
     stack.start_worker()
