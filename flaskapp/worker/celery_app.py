@@ -28,7 +28,7 @@ from flaskapp.jobs.changes import SUBMITTED
 from flaskapp.jobs.joining import NewJoin
 from flaskapp.jobs.models import QUEUES
 from flaskapp.jobs.outcomes import RetryLater, Wish
-from flaskapp.worker import checks, prefetch
+from flaskapp.worker import checks
 from flaskapp.worker.attempt import RunningAttempt, current_attempt
 from flaskapp.worker.canvas import CanvasCall, canvas_call, current_call, join_of_a_stranger, parked
 from flaskapp.worker.steps import Attach, JobCore, Listen
@@ -237,7 +237,7 @@ def make_celery(app: Flask) -> Offload:
         accept_content=["json"],
         # The recorder acknowledges, once the claim is committed.
         task_acks_late=True,
-        worker_prefetch_multiplier=prefetch.FEW,
+        worker_prefetch_multiplier=1,
         # The recorder counts the slots. The pool's own lock would block it, and what the pool has to tell it.
         worker_pool_putlocks=False,
         worker_consumer="flaskapp.worker.consumer:JobConsumer",

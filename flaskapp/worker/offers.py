@@ -23,10 +23,13 @@ class Offers:
         self, changed: threading.Condition, concurrency: int, held: Held, returned: Returned, loop: LoopCalls
     ) -> None:
         self._changed = changed
+        self._concurrency = concurrency
         self._held = held
         self._returned = returned
         self._loop = loop
         self._prefetch = Prefetch(concurrency)
+        #: The event loop is asked to tell the broker a new limit.
+        self._telling = False
         self._offers: deque[JobRequest] = deque()
         #: Messages of a newer sending than the attempt that we still hold: looked at once that is recorded.
         self._early: list[JobRequest] = []
@@ -115,26 +118,36 @@ class Offers:
     def follow(self, usual_seconds: float) -> None:
         """A job ended; jobs usually take so long."""
         with self._changed:
-            if self._prefetch.follow(usual_seconds):
-                self._loop.add(self._prefetch.change, self._loop.consumer)
+            self._prefetch.follow(usual_seconds)
 
-    def give_back_surplus(self) -> None:
-        """What was fetched ahead while jobs were short is kept from others now that they are long."""
+    def keep_nothing_from_others(self) -> None:
+        """What found no free slot for long goes back; the broker learns how much to send from now on."""
         with self._changed:
-            surplus = self._prefetch.surplus([request.arrived for request in self._offers])
-            if surplus:
-                given = [self._offers.pop() for _ in range(surplus)]
+            free = self._free_slots()
+            if self._offers and self._prefetch.is_kept_from_others(self._offers[0].arrived, free):
+                given = list(self._offers)
+                self._offers.clear()
                 self._returned.add([str(request.id) for request in given])
                 self._loop.add(self._hand_back, given)
+            elif self._prefetch.is_news(free) and not self._telling:
+                self._telling = True
+                self._loop.add(self.tell_limit)
+
+    def tell_limit(self) -> None:
+        """On the event loop, and before messages are answered: for each answer the broker sends another one."""
+        self._telling = False
+        self._prefetch.tell(self._loop.consumer, self._free_slots())
 
     def _hand_back(self, requests: list[JobRequest]) -> None:
         """On the event loop."""
         # First the limit: the broker would send them to us again.
-        self._prefetch.change(self._loop.consumer)
+        self.tell_limit()
         for request in requests:
             request.reject(requeue=True)
-        self._prefetch.gave_back()
         self._returned.note([str(request.id) for request in requests])
+
+    def _free_slots(self) -> int:
+        return self._concurrency - self._held.unended()
 
     def drop(self) -> None:
         """A new broker connection: what the old one offered comes again by itself."""

@@ -210,7 +210,7 @@ class Recorder:
                 self._changed.wait(_PATIENCE_SECONDS / 2)
                 self._offers.look_at_early()
             self._slots.put_back_waiting(_PATIENCE_SECONDS)
-            self._offers.give_back_surplus()
+            self._offers.keep_nothing_from_others()
             outcomes = self._held.next_outcomes(GROUP)
             return self._offers.take(self._claimable()), outcomes
 

@@ -96,6 +96,7 @@ class Recording:
     def _take_over(self, offers: list[JobRequest], buried: list[JobRequest]) -> None:
         """Answer the broker for every offer; what was claimed goes on to the pool."""
         try:
+            self._offers.tell_limit()
             for request in offers:
                 if request in buried:
                     self._loop.consumer.bury(request.message, letters.NO_JOB)

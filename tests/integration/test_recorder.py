@@ -17,8 +17,8 @@ from flaskapp.jobs.limits import Rule
 from flaskapp.jobs.models import DeadLetter, JobState, Probe
 from flaskapp.jobs.outcomes import Claimed, Hint, RetryLater, Stopped, Succeeded, Wish
 from flaskapp.jobs.unknown import UNKNOWN
+from flaskapp.worker import prefetch, refused, slots
 from flaskapp.worker import recorder as recorder_module
-from flaskapp.worker import refused, slots
 from flaskapp.worker.recorder import Recorder
 from tests.helpers import wait_until
 from tests.makers import queued, row_of, send, state_of, waiting
@@ -54,7 +54,7 @@ class Message:
 class Pool:
     """Stands for the consumer and its pool."""
 
-    hub = None
+    hub = qos = task_consumer = None
 
     def __init__(self) -> None:
         self.taken: list[Message] = []
@@ -564,14 +564,13 @@ def is_void(session: Session) -> bool:
     return lost.under_way(session) == []
 
 
-def test_a_surplus_that_is_handed_back_voids_the_probe_of_its_queue(
+def test_what_found_no_free_slot_for_long_goes_back_and_voids_the_probe_of_its_queue(
     recorder: Recorder, session: Session, pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recorder._offers._prefetch, "surplus", lambda arrived: max(0, len(arrived) - 2))
-    monkeypatch.setattr(recorder._offers._prefetch, "change", lambda consumer: None)
     messages = [Message(queued(session), 1) for _ in range(6)]
     session.commit()
     a_seen_probe(session)
+    monkeypatch.setattr(prefetch, "_PATIENCE_SECONDS", 0.5)
     in_hands: list[Any] = []
     handed_back = lost.handed_back
 
@@ -586,7 +585,8 @@ def test_a_surplus_that_is_handed_back_voids_the_probe_of_its_queue(
     started(recorder)
 
     wait_until(lambda: is_void(session), 5, "the probe proves nothing any more")
-    returned = sorted(message.id for message in messages if message.answer == "rejected")
+    returned = sorted(message.id for message in messages[2:])
+    assert [message.answer for message in messages] == ["acknowledged"] * 2 + ["rejected"] * 4
     # Until that is committed they count as in our hands.
     assert in_hands[0] == returned
     assert set(returned) <= set(in_hands[1])

@@ -307,11 +307,11 @@ BREAKS = [
     ),
     Break(
         "G3",
-        "messages go to and fro between the broker and its only free worker",
+        "messages go to and fro between the broker and a worker without a free slot",
         "flaskapp/worker/prefetch.py",
-        "if not self._fetched_many or len",
-        "if len",
-        "tests/unit/test_prefetch.py::test_what_comes_again_after_it_went_back_stays",
+        "or max(free_slots, 0)",
+        "or self._concurrency",
+        "tests/unit/test_prefetch.py::test_a_worker_without_a_free_slot_does_not_consume_until_there_is_one",
     ),
     Break(
         "G3",

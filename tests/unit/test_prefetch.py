@@ -1,84 +1,109 @@
 """How many messages a worker fetches ahead."""
 
 import time
+from types import SimpleNamespace
+from typing import Any
 
-from flaskapp.worker.prefetch import FEW, MANY, Prefetch
+import pytest
 
-
-def ended(prefetch: Prefetch, seconds: float, jobs: int) -> bool:
-    """True if one of them changed what is wanted."""
-    return any([prefetch.follow(seconds) for _ in range(jobs)])
-
-
-def test_a_worker_begins_with_a_few() -> None:
-    assert Prefetch(2).each == FEW
+from flaskapp.worker.prefetch import FEW, MANY, NONE, Prefetch
 
 
-def test_one_short_job_means_nothing() -> None:
+def after(*jobs: float) -> Prefetch:
+    """The prefetch of two slots after jobs that took so many seconds."""
     prefetch = Prefetch(2)
+    for seconds in jobs:
+        prefetch.follow(seconds)
+    return prefetch
 
-    assert not ended(prefetch, 0.001, 1)
-    assert prefetch.each == FEW
+
+SHORT = [0.001] * 30
 
 
-def test_many_are_wanted_while_jobs_are_short() -> None:
-    prefetch = Prefetch(2)
+@pytest.mark.parametrize(
+    ("jobs", "each"),
+    [
+        ([], NONE),
+        ([0.001], FEW),
+        (SHORT, MANY),
+        ([*SHORT, 0.05], MANY),
+        ([*SHORT, 0.5], FEW),
+        ([0.05], FEW),
+        ([2.0], NONE),
+        ([*SHORT, 2.0], NONE),
+        ([2.0, 0.5], FEW),
+        ([2.0, 0.05], FEW),
+    ],
+)
+def test_the_shorter_jobs_are_the_more_is_fetched_ahead(jobs: list[float], each: int) -> None:
+    assert after(*jobs).each == each
 
-    assert ended(prefetch, 0.001, 30)
-    assert prefetch.each == MANY
+
+@pytest.mark.parametrize(
+    ("free_slots", "waited", "goes_back"), [(0, 60, True), (-1, 60, True), (0, 0, False), (1, 60, False)]
+)
+def test_what_found_no_free_slot_for_long_is_kept_from_others(free_slots: int, waited: float, goes_back: bool) -> None:
+    prefetch = after(*SHORT)
+
+    assert prefetch.is_kept_from_others(time.monotonic() - waited, free_slots) == goes_back
+    assert prefetch.each == (NONE if goes_back else MANY)
+
+
+class Broker:
+    """Celery's consumer, as far as the limit is concerned; `says` is what the broker heard."""
+
+    def __init__(self, qos_global: bool) -> None:
+        self.says: list[Any] = []
+        self.qos_global = qos_global
+        self.qos = SimpleNamespace(value=0, update=lambda: self.says.append(self.qos.value))
+        self.task_consumer = SimpleNamespace(
+            cancel=lambda: self.says.append("cancel"), consume=lambda: self.says.append("consume")
+        )
+
+
+def test_a_worker_without_a_free_slot_does_not_consume_until_there_is_one() -> None:
+    prefetch, broker = after(2.0), Broker(qos_global=True)
+
+    for free_slots in (0, 0, 1, 2, 0):
+        prefetch.tell(broker, free_slots)
+
+    assert broker.says == ["cancel", "cancel", 1, "consume", 2, "cancel"]
+
+
+def test_rabbitmqs_quorum_queues_learn_a_limit_from_a_new_consumer() -> None:
+    prefetch, broker = after(*SHORT), Broker(qos_global=False)
+
+    prefetch.tell(broker, 2)
+
+    assert broker.says == ["cancel", 2 * MANY, "consume"]
 
 
 def test_the_broker_is_told_once() -> None:
-    prefetch = Prefetch(2)
-    ended(prefetch, 0.001, 30)
+    prefetch, broker = after(*SHORT), Broker(qos_global=False)
+    prefetch.tell(broker, 2)
+    known = len(broker.says)
+    prefetch.follow(0.001)
 
-    assert not ended(prefetch, 0.001, 30)
-
-
-def test_a_few_are_wanted_again_once_jobs_are_long() -> None:
-    prefetch = Prefetch(2)
-    ended(prefetch, 0.001, 30)
-
-    assert ended(prefetch, 1.0, 1)
-    assert prefetch.each == FEW
+    assert not prefetch.is_news(1)
+    prefetch.tell(broker, 1)
+    assert len(broker.says) == known
 
 
-def test_jobs_of_middling_length_change_nothing() -> None:
-    prefetch = Prefetch(2)
-    ended(prefetch, 0.001, 30)
+def test_the_broker_is_told_again_if_there_was_no_connection() -> None:
+    prefetch, broker = after(*SHORT), Broker(qos_global=False)
+    consumer, broker.task_consumer = broker.task_consumer, None
 
-    assert not ended(prefetch, 0.05, 30)
-
-
-def test_what_waits_in_vain_goes_back_for_others() -> None:
-    prefetch = Prefetch(2)
-    ended(prefetch, 0.001, 30)
-    long_ago = time.monotonic() - 60
-
-    assert prefetch.surplus([long_ago] * 20) == 20
-    assert prefetch.each == FEW
+    prefetch.tell(broker, 2)
+    assert (prefetch.is_news(2), broker.says) == (True, [])
+    broker.task_consumer = consumer
+    prefetch.tell(broker, 2)
+    assert not prefetch.is_news(2)
 
 
-def test_what_has_just_arrived_stays() -> None:
-    prefetch = Prefetch(2)
-    ended(prefetch, 0.001, 30)
+def test_a_new_connection_begins_with_one_for_each_slot() -> None:
+    prefetch = after(*SHORT)
+    prefetch.tell(Broker(qos_global=False), 2)
 
-    assert prefetch.surplus([time.monotonic()] * 200) == 0
+    prefetch.reset()
 
-
-def test_what_comes_again_after_it_went_back_stays() -> None:
-    """Else it would go to and fro between the broker and its only free worker."""
-    prefetch = Prefetch(2)
-    ended(prefetch, 0.001, 30)
-    long_ago = time.monotonic() - 60
-    assert prefetch.surplus([long_ago] * 20)
-    prefetch.gave_back()
-
-    assert prefetch.surplus([long_ago] * 20) == 0
-
-
-def test_a_few_always_stay() -> None:
-    prefetch = Prefetch(2)
-    ended(prefetch, 0.001, 30)
-
-    assert prefetch.surplus([time.monotonic() - 60] * (2 * FEW)) == 0
+    assert (prefetch.each, prefetch.is_news(2), prefetch.is_news(0)) == (NONE, False, True)
