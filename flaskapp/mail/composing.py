@@ -19,6 +19,8 @@ from flaskapp.mail.models import Message
 POLICY = SMTP.clone(cte_type="7bit")
 LONGEST_SUBJECT = 500
 LONGEST_BODY = 1_000_000
+#: What html may name as `cid:NAME`.
+_PICTURE = re.compile(r"[A-Za-z0-9_-]+\.(?:png|jpe?g|gif)")
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 
 
@@ -105,9 +107,15 @@ class Composer:
         mail.set_content(text)
         if html:
             mail.add_alternative(html, subtype="html")
+        body = mail.get_body(("html",))
         for file in self._files:
             main, _, sub = file.content_type.partition("/")
-            mail.add_attachment(file.path.read_bytes(), maintype=main, subtype=sub, filename=file.name)
+            content = file.path.read_bytes()
+            if body is not None and html and _PICTURE.fullmatch(file.name) and f'"cid:{file.name}"' in html:
+                # A picture of the text stands where the text names it, and is no attachment.
+                body.add_related(content, main, sub, cid=f"<{file.name}>", disposition="inline", filename=file.name)
+            else:
+                mail.add_attachment(content, maintype=main, subtype=sub, filename=file.name)
         return mail
 
 

@@ -8,6 +8,7 @@ from flaskapp.accounts.audit import nothing_changed, write_audit
 from flaskapp.extensions import db
 from flaskapp.jobs.models import Job
 from flaskapp.mail import actions, files, forms, markdown, outbox, queries, routes
+from flaskapp.mail.letter_page import letter_page
 from flaskapp.mail.models import OPEN_STATES, Message, RecipientState
 from flaskapp.mail.words import signs_of, state_of
 from flaskapp.uploads.escaping import csv_lines
@@ -120,13 +121,13 @@ def recipients_csv(message_id: str) -> Response:
 
 
 @mail.get("/<message_id>/letters/<int:number>")
-def letter(message_id: str, number: int) -> str:
+def letter(message_id: str, number: int) -> ResponseReturnValue:
     """The mail to one recipient as it landed in the folder of file://."""
     message = _or_404(message_id)
     found = outbox.letter_of(message, number) if number < 2**31 else None
     if found is None:
         abort(404, "This mail is not in the folder.")
-    return render_template("mail/letter.html", message=message, letter=found)
+    return letter_page(found, message)
 
 
 def _or_404(message_id: str) -> Message:
