@@ -190,6 +190,7 @@ def test_a_saved_question_runs_now_as_its_rhythm_would(site: Flask, doors: Doors
         # Whoever presses: with the rights of whoever saved it.
         run = db.session.scalars(db.select(QueryRun).where(QueryRun.job_id == job_id)).one()
         assert (run.owner, run.error) == ("ada", None)
+    assert '<h1 dir="auto">Query “My jobs”</h1>' in ada.get(f"/jobs/{job_id}").text
 
 
 def mails_of(site: Flask) -> list[Path]:
