@@ -19,6 +19,8 @@ from flaskapp.mail.models import Message
 POLICY = SMTP.clone(cte_type="7bit")
 LONGEST_SUBJECT = 500
 LONGEST_BODY = 1_000_000
+#: What html may name as `cid:NAME`.
+_PICTURE = re.compile(r"[A-Za-z0-9_-]+\.(?:png|jpe?g|gif)")
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 
 
@@ -65,21 +67,24 @@ class Composer:
 
     def __init__(self, message: Message, files: Sequence[File] = ()) -> None:
         self._message = message
-        self._files = files
+        self._pictures = [file for file in files if _stands_in(file, message.html or "")]
+        self._files = [file for file in files if file not in self._pictures]
         self._domain = message.sender.rpartition("@")[2]
         self._common: bytes | None = None
 
     def letter(self, number: int, to: Mailbox, link: str | None = None) -> Letter:
         """The mail that is the same for everybody."""
         if self._common is None:
-            self._common = _bytes_of(self._body(self._message.subject, self._message.text, self._message.html))
+            self._common = _bytes_of(
+                self._body(self._message.subject, self._message.text, self._message.html), self._pictures
+            )
         return self._addressed(number, to, self._common, link)
 
     def filled_letter(
         self, number: int, to: Mailbox, texts: tuple[str, str, str | None], link: str | None = None
     ) -> Letter:
         """A mail with texts of its own: (subject, text, html)."""
-        return self._addressed(number, to, _bytes_of(self._body(*texts)), link)
+        return self._addressed(number, to, _bytes_of(self._body(*texts), self._pictures), link)
 
     def _addressed(self, number: int, to: Mailbox, content: bytes, link: str | None) -> Letter:
         message_id = f"<{number}.{self._message.id}@{self._domain}>"
@@ -118,6 +123,17 @@ def _to(to: Mailbox) -> bytes:
     return POLICY.fold_binary("To", POLICY.header_factory("To", str(to.header())))
 
 
-def _bytes_of(mail: EmailMessage) -> bytes:
+def _stands_in(file: File, html: str) -> bool:
+    return _PICTURE.fullmatch(file.name) is not None and f'"cid:{file.name}"' in html
+
+
+def _bytes_of(mail: EmailMessage, pictures: Sequence[File] = ()) -> bytes:
+    body = mail.get_body(("html",)) if pictures else None
+    if body is not None:
+        for file in pictures:
+            main, _, sub = file.content_type.partition("/")
+            content, place = file.path.read_bytes(), f"<{file.name}>"
+            # It stands where the text names it, and is no attachment.
+            body.add_related(content, main, sub, cid=place, disposition="inline", filename=file.name)
     # A bare CR or LF may be a line end to one server and none to the next: that is how mails are smuggled.
     return _LINE_END.sub(b"\r\n", mail.as_bytes())

@@ -1,5 +1,6 @@
 """The folder of `file://` as a mailbox: what a fresh installation has "sent", to look at."""
 
+import base64
 import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from flaskapp.mail.models import Message
 
 _MOST = 200
 _LONGEST = 200_000
+_PICTURES = ("image/png", "image/jpeg", "image/gif")
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class Landed:
     headers: list[tuple[str, str]]
     text: str
     attachments: list[str]
+    has_html: bool
     source: str
 
     def header(self, name: str) -> str:
@@ -61,6 +64,21 @@ def landed(name: str) -> Landed | None:
     return _read(path) if path is not None and path.is_file() else None
 
 
+def html_of(letter: Landed) -> str:
+    """Its HTML with the pictures that it names; empty if it has none."""
+    where = folder()
+    if where is None or not letter.has_html:
+        return ""
+    mail = message_from_bytes((where / letter.name).read_bytes(), EmailMessage, policy=default)
+    html = _text(mail.get_body(("html",)))
+    for part in mail.walk():
+        name = str(part["Content-ID"] or "").strip("<> ")
+        if name and part.get_content_type() in _PICTURES:
+            data = base64.b64encode(part.get_payload(decode=True)).decode()  # type: ignore[arg-type]
+            html = html.replace(f'"cid:{name}"', f'"data:{part.get_content_type()};base64,{data}"')
+    return html
+
+
 def file_name(message_id: str) -> str:
     return f"{hashlib.sha256(message_id.encode()).hexdigest()[:32]}.eml"
 
@@ -75,6 +93,7 @@ def _read(path: Path) -> Landed:
         size=len(content),
         headers=[(key, str(value)) for key, value in mail.items()],
         text=_text(body)[:_LONGEST],
+        has_html=mail.get_body(("html",)) is not None,
         attachments=[part.get_filename() or "without a name" for part in mail.iter_attachments()],
         source=content[:_LONGEST].decode("utf-8", "replace"),
     )

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import exists, func, select
+from sqlalchemy import exists, func, or_, select
 from sqlalchemy.orm import Session
 
 from flaskapp.jobs.clock import now
@@ -90,11 +90,14 @@ def lane_keys(message: Message) -> list[str]:
 
 
 def live_jobs(session: Session, messages: Sequence[Message]) -> dict[str, list[str]]:
-    """Message id → the ids of the jobs that work on it now."""
+    """Message id → the ids of the jobs that work on it now. Ask before its counts: who watches misses no end."""
     keys = {key: message.id for message in messages for key in lane_keys(message)}
+    # Also if its end was committed since the message was read.
+    preparing = {message.job_id: message.id for message in messages if not message.is_ready and not message.problem}
+    wanted = or_(Job.live_key.in_(keys), Job.id.in_(preparing))
     found: dict[str, list[str]] = {}
-    for job_id, key in session.execute(select(Job.id, Job.live_key).where(Job.live_key.in_(keys))):
-        found.setdefault(keys[str(key)], []).append(job_id)
+    for job_id, key in session.execute(select(Job.id, Job.live_key).where(wanted)):
+        found.setdefault(preparing.get(job_id) or keys[str(key)], []).append(job_id)
     return found
 
 

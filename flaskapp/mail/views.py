@@ -8,6 +8,7 @@ from flaskapp.accounts.audit import nothing_changed, write_audit
 from flaskapp.extensions import db
 from flaskapp.jobs.models import Job
 from flaskapp.mail import actions, files, forms, markdown, outbox, queries, routes
+from flaskapp.mail.letter_page import letter_page
 from flaskapp.mail.models import OPEN_STATES, Message, RecipientState
 from flaskapp.mail.words import signs_of, state_of
 from flaskapp.uploads.escaping import csv_lines
@@ -25,6 +26,7 @@ def index() -> str:
     older = (last.created_at, last.id) if last is not None else None
     found = queries.messages(db.session(), current_user.visible_owner, older, _MESSAGES + 1)
     shown = found[:_MESSAGES]
+    jobs = queries.live_jobs(db.session(), shown)
     counts = queries.counts_of(db.session(), [message.id for message in shown])
     return render_template(
         template,
@@ -32,7 +34,7 @@ def index() -> str:
         counts=counts,
         state_of=state_of,
         signs_of=signs_of,
-        jobs=queries.live_jobs(db.session(), shown),
+        jobs=jobs,
         more=shown[-1].id if len(found) > _MESSAGES else None,
         troubled=routes.troubled(db.session()),
         is_folder=outbox.folder() is not None,
@@ -49,6 +51,7 @@ def show(message_id: str) -> str:
     except ValueError:
         after = -1
     after = after if abs(after) < 2**31 else -1
+    jobs = queries.live_jobs(db.session(), [message]).get(message.id, [])
     found = queries.recipients(db.session(), message.id, states, after, _RECIPIENTS + 1)
     counts = queries.counts(db.session(), message.id)
     return render_template(
@@ -63,7 +66,7 @@ def show(message_id: str) -> str:
         after=after,
         recipients=found[:_RECIPIENTS],
         more=found[_RECIPIENTS - 1].number if len(found) > _RECIPIENTS else None,
-        jobs=queries.live_jobs(db.session(), [message]).get(message.id, []),
+        jobs=jobs,
         troubled=routes.troubled(db.session()),
         body=markdown.rendered(message.text),
         attachments=files.attachments_of(db.session(), message.id),
@@ -120,13 +123,13 @@ def recipients_csv(message_id: str) -> Response:
 
 
 @mail.get("/<message_id>/letters/<int:number>")
-def letter(message_id: str, number: int) -> str:
+def letter(message_id: str, number: int) -> ResponseReturnValue:
     """The mail to one recipient as it landed in the folder of file://."""
     message = _or_404(message_id)
     found = outbox.letter_of(message, number) if number < 2**31 else None
     if found is None:
         abort(404, "This mail is not in the folder.")
-    return render_template("mail/letter.html", message=message, letter=found)
+    return letter_page(found, message)
 
 
 def _or_404(message_id: str) -> Message:

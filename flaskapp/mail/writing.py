@@ -11,6 +11,7 @@ from flaskapp.errors import BadArguments
 from flaskapp.extensions import db
 from flaskapp.mail import actions, markdown, outbox, queries
 from flaskapp.mail.forms import Draft
+from flaskapp.mail.letter_page import letter_page
 from flaskapp.mail.views import mail
 
 #: Beyond what a person reads as they type, the server need not render.
@@ -91,8 +92,8 @@ def outbox_page() -> str:
 
 @mail.get("/outbox/<name>")
 @requires("operator")
-def outbox_letter(name: str) -> str:
+def outbox_letter(name: str) -> ResponseReturnValue:
     found = outbox.landed(name)
     if found is None:
         abort(404, "There is no such mail in the folder.")
-    return render_template("mail/letter.html", message=None, letter=found)
+    return letter_page(found, None)

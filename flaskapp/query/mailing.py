@@ -1,7 +1,6 @@
-"""An answer by mail: a table to read, the whole of it as CSV, and its chart as SVG.
+"""An answer by mail: its chart and a table to read; the whole of it as CSV and the chart as SVG are attached.
 
-Written in the answer's own transaction: both are there, or neither. Mail clients show no SVG in a message, so the
-chart is attached.
+Written in the answer's own transaction: both are there, or neither.
 """
 
 from typing import Any
@@ -28,12 +27,13 @@ def mail_answer(saved: SavedQuery, run: QueryRun, columns: list[str], rows: list
     attachments = [("answer.csv", "".join(exporting.as_csv(columns, rows)).encode())]
     choice = saving.chart_of(saved, len(columns)) or charts.suggested(columns, rows)
     if choice is not None and (chart := charts.standing_alone(choice, columns, rows)):
-        attachments.append(("chart.svg", chart.encode()))
+        attachments += [("chart.png", charts.as_png(chart)), ("chart.svg", chart.encode())]
     html = render_template(
         "query/mail.html",
         saved=saved,
         run=run,
         crossed=crossed,
+        has_chart=len(attachments) > 1,
         columns=columns[:_COLUMNS],
         rows=[row[:_COLUMNS] for row in rows[:_ROWS]],
         more=len(rows) - _ROWS,

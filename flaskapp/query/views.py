@@ -199,9 +199,15 @@ def _or_404(query_id: str) -> QueryRun:
 
 
 def title_of(job: Job) -> str:
-    """The question's own beginning."""
+    """Its name if it was saved under one, else the question's own beginning."""
     found = actions.of_job(db.session(), job.id)
-    return f"Query {' '.join(found.sql.split())[:80]}" if found else ""
+    if found is None:
+        return ""
+    saved = saving.saved_by_id(db.session(), found.saved_id) if found.saved_id else None
+    if saved is not None:
+        return f"Query “{saved.name}”"
+    sql = " ".join(found.sql.split())
+    return f"Query {sql[:80]}{'…' if len(sql) > 80 else ''}"
 
 
 def result_of(job: Job) -> str:

@@ -61,6 +61,15 @@ def test_each_row_gets_a_mail_of_its_own(post: Post, doors: Doors):
     assert "2</b> accepted" in ada.get(answer.location).text
 
 
+def test_the_page_of_a_merge_moves_while_its_rows_are_filled(post: Post, doors: Doors):
+    ada = doors.signed_in("ada")
+    place = merge(ada, upload(post, ada)).location
+    assert f'data-watch="{newest(post).job_id}"' in ada.get(place).text
+    assert f'data-watch="{newest(post).job_id}"' in ada.get("/mail").text
+    post.bench.run()
+    assert "data-watch" not in ada.get(place).text
+
+
 def test_a_row_without_a_value_sends_nothing_to_anybody(post: Post, doors: Doors):
     ada = doors.signed_in("ada")
     rows = "".join(f"Ada{n},ada{n}@x.example\n" for n in range(1500))

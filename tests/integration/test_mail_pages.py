@@ -9,6 +9,8 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from flaskapp.extensions import db
+from flaskapp.mail import actions
 from flaskapp.mail.forms import split_addresses
 from flaskapp.mail.markdown import rendered
 from tests.integration.doors_fixtures import Doors, csrf_of
@@ -159,6 +161,25 @@ def test_a_fresh_installation_shows_what_landed_in_its_folder(post: Post, doors:
     (href,) = set(re.findall(r'href="(/mail/outbox/\w+\.eml)"', listed))
     assert "Message-ID" in boss.get(href).text
     assert boss.get("/mail/outbox/..%2Fsecret_key.eml").status_code == 404
+
+
+def test_html_that_landed_is_framed_where_nothing_runs_and_nothing_is_fetched(post: Post, doors: Doors):
+    post.set(mail_url=f"file://{post.bench.folder}/sealed")
+    ada = doors.signed_in("ada")
+    html = '<p onclick="x()">Hi<script>alert(1)</script><img src="cid:dot.png"><img src="cid:../x.png"></p>'
+    with post.bench.app.app_context():
+        files = [("dot.png", b"\x89PNG"), ("../x.png", b"\x89PNG"), ("dot.svg", b"<svg/>")]
+        message = actions.write(["bob@x.example"], "Hi", "Hi", html=html, attachments=files, owner="ada")
+        place = f"/mail/{message.id}/letters/0"
+        db.session.commit()
+    post.bench.run()
+    assert f'<iframe class="mail-reader" src="{place}?part=reader" sandbox' in ada.get(place).text
+    reader = ada.get(f"{place}?part=reader")
+    assert reader.headers["Content-Security-Policy"].startswith("sandbox; default-src 'none';")
+    # The picture that the text names stands in it; one with a path for a name does not.
+    assert 'src="data:image/png;base64,iVBORw=="' in reader.text
+    assert 'src="cid:../x.png"' in reader.text
+    assert doors.signed_in("eve").get(f"{place}?part=reader").status_code == 404
 
 
 def test_addresses_are_read_as_people_write_them():

@@ -173,6 +173,24 @@ def test_an_answer_that_came_by_itself_is_mailed_with_its_chart_and_never_anothe
     assert b"'=1+1" in attachments["answer.csv"]
     assert attachments["chart.svg"].startswith(b"<svg")
     assert b"<script" not in attachments["chart.svg"]
+    # Its picture stands in the text, where mail programs show it.
+    (picture,) = (part for part in mails[0].walk() if part.get_content_type() == "image/png")
+    assert f'src="cid:{picture["Content-ID"][1:-1]}"' in html.get_content()
+
+
+def test_a_saved_question_runs_now_as_its_rhythm_would(site: Flask, doors: Doors) -> None:
+    ada, eve = doors.signed_in("ada"), doors.signed_in("eve")
+    boss = doors.signed_in("boss", "operator")
+    place = post(ada, f"{asked(site, ada, 'SELECT count(*) AS mine FROM job')}/save", name="My jobs")
+    refused = eve.post(f"{place}/run", data={"csrf_token": csrf_of(eve, "/query")})
+    assert refused.status_code == 403
+    job_id = post(boss, f"{place}/run").rpartition("/")[2]
+    run_all(site)
+    with site.app_context():
+        # Whoever presses: with the rights of whoever saved it.
+        run = db.session.scalars(db.select(QueryRun).where(QueryRun.job_id == job_id)).one()
+        assert (run.owner, run.error) == ("ada", None)
+    assert '<h1 dir="auto">Query “My jobs”</h1>' in ada.get(f"/jobs/{job_id}").text
 
 
 def mails_of(site: Flask) -> list[Path]:
