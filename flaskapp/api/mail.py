@@ -136,6 +136,7 @@ def _summary(message: Message, counts: dict[str, int]) -> dict[str, object]:
         "expires_at": moment(message.expires_at),
         "paused_at": moment(message.paused_at),
         "cancelled_at": moment(message.cancelled_at),
+        "stopped_job_id": message.stopped_job_id,
         "job_id": message.job_id,
         "counts": counts,
     }

@@ -12,6 +12,7 @@ _message: Schema = {
     "expires_at": MOMENT,
     "paused_at": maybe(MOMENT),
     "cancelled_at": maybe(MOMENT),
+    "stopped_job_id": {**maybe(TEXT), "description": "The job whose cancel paused it; resume goes on."},
     "job_id": {**maybe(TEXT), "description": "The job that sends it, or its first share."},
     "counts": {"type": "object", "description": "How many recipients are in each state."},
 }

@@ -46,6 +46,7 @@ def write(
     expires_at: datetime | None = None,
     at_least_once: bool = False,
     reply_to: str | None = None,
+    origin: str | None = None,
 ) -> Message:
     """A message to each of `to`, in the current transaction of db.session; it is sent once that is committed.
 
@@ -61,6 +62,7 @@ def write(
         owner=owner or "",
         sender=settings().mail_from,
         reply_to=reply_to,
+        origin=origin,
         subject=subject,
         text=text,
         html=html or None,
@@ -130,6 +132,8 @@ def add_recipients(
 
 def start(session: Session, message: Message) -> None:
     """A job for each lane that has something to do and no job; it is due when the message is."""
+    if not message.is_ready:
+        return
     for lane, key in enumerate(queries.lane_keys(message)):
         if recipients.seconds_to_next(session, message.id, lane, message.lanes) is None:
             continue
@@ -153,7 +157,7 @@ def resume(session: Session, message: Message) -> bool:
     locked = queries.locked(session, message.id)
     if locked.paused_at is None:
         return False
-    locked.paused_at = None
+    locked.paused_at = locked.stopped_job_id = None
     session.flush()
     start(session, locked)
     return True

@@ -62,6 +62,9 @@ def write(session: Session, upload: Upload, column: str, subject: str, text: str
 def prepare(self: Any, message_id: str, upload_id: str, column: str) -> dict[str, Any]:
     """Make the recipients of a merge. If we die half-way, the next attempt begins with those rows gone."""
     message, upload = db.session.get(Message, message_id), db.session.get(Upload, upload_id)
+    if message is not None and message.stopped_job_id == self.request.id:
+        # Cancelled, and run again.
+        message.problem = message.stopped_job_id = None
     if message is None or message.is_ready or message.problem or message.job_id != self.request.id:
         raise Ignore("The message is gone, or its recipients are there already.")
     _forget(message_id)

@@ -31,6 +31,8 @@ _LONGEST_WAIT_SECONDS = 3600.0
 @shared_task(name="mail.deliver", bind=True, internal=True, max_retries=None, time_limit=_TIME_LIMIT)
 def deliver(self: Any, message_id: str, lane: int) -> dict[str, Any]:
     """Send what is due of one lane; waits as a row for what is due later."""
+    from flaskapp.mail import actions
+
     message = db.session.get(Message, message_id)
     if message is None or lane >= message.lanes:
         raise Ignore(f"The message {message_id} is gone.")
@@ -38,6 +40,9 @@ def deliver(self: Any, message_id: str, lane: int) -> dict[str, Any]:
     holder, transport = _holder(), open_transport(settings)
     recipients.give_up_lost(db.session(), recipients.of_earlier_attempt(holder), transport.is_repeatable)
     recipients.expire(db.session(), message_id)
+    if message.stopped_job_id == self.request.id:
+        # Somebody cancelled this job and now runs it again: he wants the mail sent, by all its lanes.
+        actions.resume(db.session(), message)
     composer = Composer(message, files.files_of(db.session(), message_id))
     total = queries.total(db.session(), message_id)
     db.session.refresh(message)

@@ -11,6 +11,7 @@ from sqlalchemy import delete, select, update
 
 from flaskapp.errors import BadArguments
 from flaskapp.extensions import db
+from flaskapp.jobs import lifecycle
 from flaskapp.jobs.clock import seconds_from_now
 from flaskapp.jobs.models import Job, JobState
 from flaskapp.mail import actions, routes
@@ -230,6 +231,66 @@ def test_a_cancelled_message_reaches_nobody_else(post: Post):
     post.bench.run()
     assert post.act(actions.cancel, message_id) == 1
     assert post.states(message_id) == ["accepted", "cancelled"]
+
+
+def test_cancelling_its_job_pauses_the_message_until_somebody_runs_it_again(post: Post):
+    boss = Doors(post.bench.app).script("boss", "operator")
+    message_id = post.write("ada@x.example", "grey@x.example")
+    post.bench.run()
+    (job,) = post.bench.jobs()
+    assert boss.post(f"/jobs/{job.id}/cancel").status_code == 202
+    post.bench.submit("mail.sweep")
+    post.bench.run()
+    shown = boss.get(f"/messages/{message_id}").json
+    assert (shown["counts"], shown["stopped_job_id"]) == ({"accepted": 1, "deferred": 1}, job.id)
+    assert shown["paused_at"] is not None
+    assert "was cancelled" in Doors(post.bench.app).signed_in("boss").get(f"/mail/{message_id}").text
+    assert boss.post(f"/jobs/{job.id}/run-again").status_code == 202
+    post.until(message_id, "accepted", "accepted")
+    assert post.inbox.counts() == {"ada@x.example": 1, "grey@x.example": 1}
+    assert boss.get(f"/messages/{message_id}").json["stopped_job_id"] is None
+
+
+def test_cancelling_the_job_of_one_lane_stops_the_others_and_running_it_again_starts_them(post: Post):
+    with post.bench.app.app_context():
+        message = actions.write(["ada@x.example", "bob@x.example"], "Hello", "Dear both")
+        message.lanes = 2
+        actions.start(db.session(), message)
+        message_id = message.id
+        db.session.commit()
+    first, second = post.bench.jobs()
+    with post.bench.session() as session, session.begin():
+        assert lifecycle.cancel(session, first.id, by="ada")
+        assert not lifecycle.cancel(session, first.id, by="ada")
+    post.bench.run()
+    assert (post.states(message_id), post.inbox.letters) == (["queued", "queued"], [])
+    assert post.bench.state(second.id) == JobState.SUCCEEDED
+    with post.bench.session() as session, session.begin():
+        assert lifecycle.run_again(session, first.id)
+    post.bench.run()
+    assert post.states(message_id) == ["accepted", "accepted"]
+
+
+def test_a_job_cancelled_in_the_middle_sends_to_nobody_else(post: Post, monkeypatch: pytest.MonkeyPatch):
+    message_id = post.write("ada@x.example", "bob@x.example", "cy@x.example")
+    usual = Smtp.offer
+
+    def offer(self: Any, letter: Any) -> None:
+        if letter.recipient == "bob@x.example":
+            with post.bench.session() as session, session.begin():
+                assert lifecycle.cancel(session, post.bench.jobs()[0].id, by="ada")
+        usual(self, letter)
+
+    monkeypatch.setattr(Smtp, "offer", offer)
+    post.bench.run()
+    monkeypatch.undo()
+    post.bench.submit("mail.sweep")
+    post.bench.run()
+    # Ada's answer was to be committed with what the fence refused: nobody here knows it any more.
+    assert post.states(message_id) == ["unknown", "queued", "queued"]
+    post.act(actions.resume, message_id)
+    post.bench.run()
+    assert post.inbox.counts() == {"ada@x.example": 1, "bob@x.example": 1, "cy@x.example": 1}
 
 
 def test_what_is_late_expires(post: Post):

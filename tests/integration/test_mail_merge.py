@@ -3,6 +3,8 @@
 import io
 import re
 import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -10,11 +12,14 @@ from flask.testing import FlaskClient
 from sqlalchemy import select, text
 from werkzeug.test import TestResponse
 
+from flaskapp import create_app
 from flaskapp.errors import BadArguments
-from flaskapp.mail import contact, links
+from flaskapp.extensions import db
+from flaskapp.mail import links
 from flaskapp.mail.filling import Filling, variable_name
 from flaskapp.mail.models import Message, Recipient, Suppression
 from flaskapp.uploads.models import Upload
+from tests.helpers import make_current
 from tests.integration.doors_fixtures import Doors, csrf_of
 from tests.integration.mail_fixtures import Post, mail_bench, post, server  # noqa: F401 -- fixtures
 
@@ -127,6 +132,20 @@ def test_a_merge_that_is_killed_half_way_writes_to_each_once(post: Post, doors: 
     assert set(post.inbox.counts().values()) == {1}
 
 
+def test_a_merge_whose_job_is_cancelled_sends_nothing_until_it_is_run_again(post: Post, doors: Doors):
+    ada = doors.script("ada")
+    place = merge(doors.signed_in("ada"), upload(post, doors.signed_in("ada"))).location
+    message_id = place.rsplit("/", 1)[1]
+    job_id = ada.get(f"/messages/{message_id}").json["job_id"]
+    assert ada.post(f"/jobs/{job_id}/cancel").status_code == 202
+    post.bench.run()
+    page = doors.signed_in("ada").get(place).text
+    assert ("Its job was cancelled" in page, "failed" in page, post.inbox.letters) == (True, True, [])
+    assert ada.post(f"/jobs/{job_id}/run-again").status_code == 202
+    post.bench.run()
+    assert post.states(message_id) == ["accepted", "accepted"]
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -233,7 +252,6 @@ def write_to_us(browser: FlaskClient, **fields: str) -> TestResponse:
 def test_a_stranger_writes_to_us_and_to_nobody_else(post: Post, doors: Doors):
     assert doors.browser().get("/contact").status_code == 404
     post.set(mail_contact="team@z.example")
-    contact.init_app(post.bench.app)
     answer = write_to_us(doors.browser(), to="victim@x.example", bcc="victim@x.example", mail_from="boss@z.example")
     assert "Thank you" in answer.text
     post.bench.run()
@@ -255,14 +273,12 @@ def test_a_stranger_writes_to_us_and_to_nobody_else(post: Post, doors: Doors):
 )
 def test_a_stranger_cannot_add_a_header(post: Post, doors: Doors, fields: dict[str, str]):
     post.set(mail_contact="team@z.example")
-    contact.init_app(post.bench.app)
     assert write_to_us(doors.browser(), **fields).status_code == 422
     assert post.bench.jobs() == []
 
 
 def test_a_stranger_may_write_five_times_an_hour(post: Post, doors: Doors):
     post.set(mail_contact="team@z.example")
-    contact.init_app(post.bench.app)
     answers = [write_to_us(doors.browser()).status_code for _ in range(6)]
     assert answers == [*[200] * 5, 429]
     # Neither a new cookie nor a made-up forwarding header is another address.
@@ -271,7 +287,7 @@ def test_a_stranger_may_write_five_times_an_hour(post: Post, doors: Doors):
     form = {"csrf_token": csrf_of(browser, "/contact"), "email": "eve@y.example", "text": "again"}
     assert browser.post("/contact", data=form, headers=forged).status_code == 429
     # A signed-in account is counted on its own, from wherever it comes.
-    contact.init_app(post.bench.app)
+    post.forget()
     ada, answers = doors.signed_in("ada"), []
     for number in range(6):
         form = {"csrf_token": csrf_of(ada, "/contact"), "email": "eve@y.example", "text": "again"}
@@ -279,9 +295,22 @@ def test_a_stranger_may_write_five_times_an_hour(post: Post, doors: Doors):
     assert [answer.status_code for answer in answers] == [*[200] * 5, 429]
 
 
+def test_all_web_processes_count_a_strangers_messages_together(post: Post, doors: Doors):
+    post.set(mail_contact="team@z.example")
+    other = create_app(post.bench.app.config["SETTINGS"])  # what another process would make
+    sites = [doors, Doors(other)]
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda n: write_to_us(sites[n % 2].browser()).status_code, range(8)))
+    with other.app_context():
+        db.engine.dispose()
+    make_current(post.bench.app)
+    assert Counter(answers) == {200: 5, 429: 3}
+    with post.bench.session() as session:
+        assert len(session.scalars(select(Message)).all()) == 5
+
+
 def test_a_program_that_fills_every_field_is_not_heard(post: Post, doors: Doors):
     post.set(mail_contact="team@z.example")
-    contact.init_app(post.bench.app)
     assert "Thank you" in write_to_us(doors.browser(), website="http://spam").text
     assert post.bench.jobs() == []
 
