@@ -4,7 +4,7 @@ Nothing here commits: the message, its recipients and its jobs come into being t
 """
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -56,7 +56,7 @@ def write(
     mailboxes_ = mailboxes(to)
     check_texts(subject, text, html)
     moment: datetime = session.execute(select(now())).scalar_one()
-    send_at = max(send_at, moment) if send_at is not None else moment
+    send_at, expires_at = span(moment, send_at, expires_at)
     message = Message(
         id=str(uuid4()),
         owner=owner or "",
@@ -69,20 +69,28 @@ def write(
         at_least_once=at_least_once,
         created_at=moment,
         send_at=send_at,
-        expires_at=expires_at or send_at + EXPIRES_AFTER,
+        expires_at=expires_at,
         lanes=lanes_for(len(mailboxes_)),
     )
-    if message.expires_at <= send_at:
-        raise BadArguments("expires_at lies before the message is sent. Choose a later time.")
     session.add(message)
-    _attach(session, message, attachments)
+    attach(session, message, attachments)
     session.flush()
     add_recipients(session, message, [(one, None) for one in mailboxes_])
     start(session, message)
     return message
 
 
-def _attach(session: Session, message: Message, attachments: Sequence[tuple[str, bytes | IncomingFile]]) -> None:
+def span(moment: datetime, send_at: datetime | None, expires_at: datetime | None) -> tuple[datetime, datetime]:
+    """When a message goes and until when; raises BadArguments."""
+    begins = max(send_at.astimezone(UTC), moment) if send_at is not None else moment
+    ends = expires_at.astimezone(UTC) if expires_at is not None else begins + EXPIRES_AFTER
+    if ends <= begins:
+        raise BadArguments("expires_at lies before the message is sent. Choose a later time.")
+    return begins, ends
+
+
+def attach(session: Session, message: Message, attachments: Sequence[tuple[str, bytes | IncomingFile]]) -> None:
+    """Keep its files, the same bytes once; raises BadArguments."""
     if len(attachments) > _MOST_FILES:
         raise BadArguments(f"More than {_MOST_FILES} attachments. Put them into one ZIP archive.")
     incoming = [files.receive(name, one) if isinstance(one, bytes) else (name, one) for name, one in attachments]
@@ -194,10 +202,20 @@ def suppress(session: Session, address: str, reason: str) -> bool:
     lower = address.lower()
     is_new = session.get(Suppression, lower) is None
     if is_new:
-        session.add(Suppression(address=lower, reason=reason[:255]))
+        words = "".join(char for char in reason if char.isprintable())
+        session.add(Suppression(address=lower, reason=words[:255]))
         session.flush()
     recipients.suppress(session, address)
     return is_new
+
+
+def unsuppress(session: Session, address: str) -> bool:
+    """It may get mail again; False if it was not on the list."""
+    found = queries.suppression(session, address)
+    if found is not None:
+        session.delete(found)
+        session.flush()
+    return found is not None
 
 
 def settings() -> Settings:

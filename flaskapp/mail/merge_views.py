@@ -7,8 +7,8 @@ from flask_login import current_user
 from flaskapp.accounts.audit import nothing_changed, write_audit
 from flaskapp.errors import BadArguments
 from flaskapp.extensions import db
-from flaskapp.mail import markdown, merging, outbox, people, queries
-from flaskapp.mail.merge_texts import Merge
+from flaskapp.mail import merge_texts, merging, outbox, people, queries
+from flaskapp.mail.merge_texts import Preview
 from flaskapp.mail.views import mail
 from flaskapp.uploads import actions as uploads
 from flaskapp.uploads.models import Upload
@@ -38,7 +38,9 @@ def merge_send() -> ResponseReturnValue:
     try:
         if request.form.get("verb") == "preview":
             nothing_changed()
-            return _page(upload, column, subject, text, preview=_preview(upload, column, subject, text))
+            return _page(
+                upload, column, subject, text, preview=merge_texts.preview(upload, column, subject, text, _row_number())
+            )
         message = merging.write(db.session(), upload, column, subject, text, current_user.name)
     except BadArguments as refusal:
         db.session.rollback()
@@ -49,32 +51,12 @@ def merge_send() -> ResponseReturnValue:
     return redirect(place, 303)
 
 
-def _preview(upload: Upload, column: str, subject: str, text: str) -> dict[str, object]:
-    """The mail of the asked row."""
-    asked = _row_number()
-    found = people.row_of(upload, asked)
-    if found is None:
-        raise BadArguments(f"There is no row {asked} or later one.")
-    merge = Merge(subject, text)
-    merge.check_names(upload)
-    number, variables = found
-    filled_subject, filled_text = merge.filled(variables)
-    return {
-        "row": number,
-        "to": variables.get(column, ""),
-        "subject": filled_subject,
-        "html": markdown.rendered(filled_text),
-    }
-
-
 def _row_number() -> int:
     text = request.form.get("row", "1")
     return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 1
 
 
-def _page(
-    upload: Upload, column: str, subject: str, text: str, error: str = "", preview: dict[str, object] | None = None
-) -> str:
+def _page(upload: Upload, column: str, subject: str, text: str, error: str = "", preview: Preview | None = None) -> str:
     return render_template(
         "mail/merge.html",
         upload=upload,
@@ -82,7 +64,7 @@ def _page(
         column=column,
         subject=subject,
         text=text,
-        row=preview["row"] if preview else _row_number(),
+        row=preview.row if preview else _row_number(),
         error=error,
         preview=preview,
         templates=queries.templates(db.session()),

@@ -143,5 +143,15 @@ def template_by_name(session: Session, name: str) -> ReplyTemplate | None:
     return session.scalars(select(ReplyTemplate).where(ReplyTemplate.name == name)).first()
 
 
+def suppression(session: Session, address: str) -> Suppression | None:
+    return session.get(Suppression, address.lower()) if address.isprintable() else None
+
+
+def suppressions_by_address(session: Session, after: str, limit: int) -> list[Suppression]:
+    query = select(Suppression).where(Suppression.address > after)
+    return list(session.scalars(query.order_by(Suppression.address).limit(limit)))
+
+
 def suppressions(session: Session, limit: int) -> list[Suppression]:
+    """Newest first."""
     return list(session.scalars(select(Suppression).order_by(Suppression.created_at.desc()).limit(limit)))
