@@ -7,7 +7,7 @@ from flask_login import current_user
 from flaskapp.accounts.audit import nothing_changed, write_audit
 from flaskapp.extensions import db
 from flaskapp.jobs.models import Job
-from flaskapp.mail import actions, exporting, files, forms, markdown, outbox, queries, routes
+from flaskapp.mail import actions, exporting, files, forms, markdown, moments, outbox, queries, routes
 from flaskapp.mail.models import OPEN_STATES, Message, RecipientState
 from flaskapp.mail.words import signs_of, state_of
 
@@ -56,6 +56,7 @@ def show(message_id: str) -> str:
         counts=counts,
         state=state_of(message, counts),
         signs_of=signs_of,
+        said=moments.said(message.send_at),
         is_open=any(state in counts for state in OPEN_STATES),
         total=sum(counts.values()),
         states=states,

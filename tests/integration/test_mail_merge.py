@@ -15,6 +15,8 @@ from werkzeug.test import TestResponse
 from flaskapp import create_app
 from flaskapp.errors import BadArguments
 from flaskapp.extensions import db
+from flaskapp.jobs.clock import now
+from flaskapp.jobs.models import Job
 from flaskapp.mail import links
 from flaskapp.mail.filling import Filling, variable_name
 from flaskapp.mail.models import Message, Recipient, Suppression
@@ -64,6 +66,41 @@ def test_each_row_gets_a_mail_of_its_own(post: Post, doors: Doors):
     texts = [letter.get_body(("plain",)).get_content().replace("\r\n", "\n") for letter in letters.values()]
     assert texts == ["Dear Ada, you owe 12.5. Soon!\n", "Dear 報告, you owe 7.\n"]
     assert "2</b> accepted" in ada.get(answer.location).text
+
+
+def test_a_merge_goes_at_its_time_with_its_files(post: Post, doors: Doors):
+    ada = doors.signed_in("ada")
+    files = (io.BytesIO(b"a,b\n1,2\n"), "t.csv")
+    answer = merge(ada, upload(post, ada), when="later", send_at="2031-01-31T08:00", attachments=files)
+    assert answer.status_code == 303, answer.text
+    post.bench.run()
+    page = ada.get(answer.location).text
+    assert ("scheduled" in page, "2031-01-31 08:00 UTC" in page, "t.csv" in page) == (True, True, True)
+    assert post.inbox.letters == []
+    with post.bench.session() as session, session.begin():
+        for changed in (
+            Message.__table__.update().values(send_at=now()),
+            Recipient.__table__.update().values(next_at=now()),
+        ):
+            session.execute(changed)
+        session.execute(Job.__table__.update().values(run_at=now()))
+    post.bench.run()
+    for person in ("ada", "bob"):
+        (letter,) = post.inbox.of(f"{person}@x.example")
+        assert [(part.get_filename(), part.get_content()) for part in letter.iter_attachments()] == [
+            ("t.csv", "a,b\n1,2\n")
+        ]
+
+
+def test_too_many_files_for_a_merge_are_refused_in_a_sentence(post: Post, doors: Doors):
+    ada = doors.signed_in("ada")
+    upload_id = upload(post, ada)
+    files = [(io.BytesIO(bytes(10_500_000)), name) for name in ("a.bin", "b.bin")]
+    answer = merge(ada, upload_id, attachments=files)
+    assert (answer.status_code, "more than 20 MB" in answer.text) == (422, True)
+    answer = merge(ada, upload_id, attachments=(io.BytesIO(bytes(23_000_000)), "a.bin"))
+    assert (answer.status_code, answer.location) == (303, "/mail/merge")
+    assert newest(post) is None
 
 
 def test_a_row_without_a_value_sends_nothing_to_anybody(post: Post, doors: Doors):
