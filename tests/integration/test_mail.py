@@ -1,5 +1,6 @@
 """Mail to a real SMTP server: who got it, what the server said, and what is left when something breaks."""
 
+import socket
 import ssl
 import subprocess
 import time
@@ -178,6 +179,32 @@ def test_only_a_good_certificate_opens_the_line(
         assert "self-signed certificate" in str(reply)
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
         post.until(message_id, "accepted")
+
+
+def test_nothing_waits_in_the_line_for_an_answer_to_what_went_before(post: Post, monkeypatch: pytest.MonkeyPatch):
+    """Nagle's algorithm and a delayed acknowledgement would cost 40 ms a mail."""
+    usual, writes = Smtp.send, []
+
+    def send(self: Any, letter: Any) -> Any:
+        line = self._client.sock
+        assert line.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        self._client.sock = Line(line)
+        try:
+            return usual(self, letter)
+        finally:
+            self._client.sock = line
+
+    class Line:
+        def __init__(self, line: socket.socket) -> None:
+            self._line = line
+
+        def sendall(self, content: bytes) -> None:
+            writes.append(bytes(content[-5:]))
+            self._line.sendall(content)
+
+    monkeypatch.setattr(Smtp, "send", send)
+    post.send("ada@x.example", text="x" * 200_000)
+    assert writes == [b"ATA\r\n", b"\r\n.\r\n"], "a command and a content are one write each"
 
 
 def test_a_server_elsewhere_must_offer_tls(post: Post, monkeypatch: pytest.MonkeyPatch):
