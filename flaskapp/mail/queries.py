@@ -4,11 +4,12 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import exists, func, select
+from sqlalchemy import and_, exists, func, or_, select
 from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import Session
 
 from flaskapp.jobs.clock import now, seconds_from_now
+from flaskapp.jobs.lifecycle import LIVE_STATES
 from flaskapp.jobs.models import Job
 from flaskapp.mail.models import (
     OPEN_STATES,
@@ -91,6 +92,15 @@ def abandoned(session: Session, limit: int = 100) -> list[Message]:
     )
     query = select(Message).where(due, Message.is_ready, Message.paused_at.is_(None)).order_by(Message.created_at)
     return [message for message in session.scalars(query) if _missing_lanes(session, message)][:limit]
+
+
+def left_unprepared(session: Session, limit: int = 100) -> list[tuple[Message, str | None]]:
+    """Merges whose rows nobody fills any more, with what their job failed of."""
+    live = Job.state.in_(LIVE_STATES)
+    waits = and_(Message.is_ready.is_(False), Message.problem.is_(None), Message.cancelled_at.is_(None))
+    query = select(Message, Job.error_message).outerjoin(Job, Job.id == Message.job_id)
+    rows = session.execute(query.where(waits, or_(Job.id.is_(None), ~live)).limit(limit))
+    return [(message, why) for message, why in rows]
 
 
 def _missing_lanes(session: Session, message: Message) -> bool:

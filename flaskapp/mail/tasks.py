@@ -98,13 +98,21 @@ def _holder() -> Claimed:
 
 @shared_task(name="mail.sweep", internal=True)
 def sweep() -> dict[str, int]:
-    """Half-sent by nobody becomes unknown; what is due and has no job gets one; files that no mail knows go."""
+    """Half-sent by nobody becomes unknown; what is due and has no job gets one; files that no mail knows go.
+
+    A merge whose job failed says so.
+    """
     from flaskapp.mail import actions
 
     settings: Settings = current_app.config["SETTINGS"]
     lost = recipients.give_up_lost(db.session(), recipients.of_nobody(), open_transport(settings).is_repeatable)
     db.session.commit()
     recipients.expire(db.session())
+    db.session.commit()
+    for message, why in queries.left_unprepared(db.session()):
+        # Three crashes, say. Whoever runs that job again has it filled after all.
+        message.problem = f"Its rows were not filled: {why or 'its job is gone'} Nothing was sent."
+        message.stopped_job_id = message.job_id
     db.session.commit()
     started = 0
     for message in queries.abandoned(db.session()):

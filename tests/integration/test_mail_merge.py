@@ -168,6 +168,27 @@ def test_a_merge_that_is_killed_half_way_writes_to_each_once(post: Post, doors: 
     assert set(post.inbox.counts().values()) == {1}
 
 
+def test_a_merge_whose_job_failed_says_so(post: Post, doors: Doors):
+    ada = doors.script("ada")
+    merge(doors.signed_in("ada"), upload(post, doors.signed_in("ada")))
+    job_id = str(newest(post).job_id)
+    gone = {
+        "state": "failed",
+        "finished_at": now(),
+        "live_key": None,
+        "error_type": "Crashed",
+        "error_message": "It died.",
+    }
+    post.bench.change(job_id, **gone)
+    post.bench.submit("mail.sweep")
+    post.bench.run()
+    shown = ada.get(f"/messages/{newest(post).id}").json
+    assert (shown["state"], shown["problem"]) == ("failed", "Its rows were not filled: It died. Nothing was sent.")
+    assert ada.post(f"/jobs/{job_id}/run-again").status_code == 202
+    post.bench.run()
+    assert post.states(newest(post).id) == ["accepted", "accepted"]
+
+
 def test_a_merge_whose_job_is_cancelled_sends_nothing_until_it_is_run_again(post: Post, doors: Doors):
     ada = doors.script("ada")
     place = merge(doors.signed_in("ada"), upload(post, doors.signed_in("ada"))).location
