@@ -1,7 +1,8 @@
 """Mail to a local server: one message to 5,000 people through a worker; a bare smtplib loop beside it.
 
 The loop builds each mail and sends it; so do we, and commit `sending` before and the reply after each. Timed from the
-first tenth to the end, the loop as a whole. `python -m bench.mailing 1000` is a short run on SQLite alone.
+first tenth to the end, the loop as a whole. `python -m bench.mailing 1000` is a short run on SQLite alone; with `both`
+behind it also on PostgreSQL.
 """
 
 import os
@@ -16,7 +17,7 @@ from pathlib import Path
 from sqlalchemy import create_engine
 
 from bench.draining import ROOT, run, scalar, worker
-from tests.services import PostgreSQL, RabbitMQ, free_port
+from tests.services import PostgreSQL, RabbitMQ, free_port, postgresql, rabbitmq
 
 MAILS = 5000
 
@@ -111,6 +112,14 @@ def server() -> Iterator[int]:
 
 
 if __name__ == "__main__":
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else MAILS
     with tempfile.TemporaryDirectory(prefix="offload-bench-") as scratch:
-        for row in rows(None, None, Path(scratch), int(sys.argv[1]) if len(sys.argv) > 1 else MAILS):
-            print(*row)
+        folder = Path(scratch)
+        folder.chmod(0o711)
+        if sys.argv[2:] == ["both"]:
+            with rabbitmq(folder / "rabbitmq") as broker, postgresql(folder / "postgresql") as database:
+                for row in rows(broker, database, folder, count):
+                    print(*row)
+        else:
+            for row in rows(None, None, folder, count):
+                print(*row)

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
+from zoneinfo import ZoneInfo
 
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -65,6 +66,8 @@ class Settings:
     public_url: str
     #: How long a question in SQL may run.
     query_seconds: float
+    #: Whose clock people mean when they say a time without a zone: schedules, and mail for later.
+    timezone: str = "UTC"
     #: RabbitMQ's management API with the account that looks; empty: only SQL is shown.
     rabbitmq_management_url: str = field(default="", repr=False)
     #: Where people's browsers find the management pages; holds no account.
@@ -100,6 +103,7 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
         public_url=(env.get("PUBLIC_URL") or f"http://{env.get('HOST', '127.0.0.1')}:{env.get('PORT', '8000')}").rstrip(
             "/"
         ),
+        timezone=_timezone(env.get("TIMEZONE") or "UTC"),
         query_seconds=_number("QUERY_SECONDS", env, 60, least=1),
         rabbitmq_management_url=(management := _management_url(env.get("RABBITMQ_MANAGEMENT_URL") or "")),
         rabbitmq_ui_url=_ui_url(env.get("RABBITMQ_UI_URL") or "", management),
@@ -237,6 +241,19 @@ def _mail_url(value: str) -> str:
 def _address(name: str, value: str) -> str:
     if not re.fullmatch(r"[!-~]+@[!-~]+", value) or value.count("@") != 1 or re.search(r"[<>(),;:\"\\]", value):
         raise BadSetting(f"{name} is {value[:80]!r}, which is no plain address. Write e.g. {name}=offload@example.org.")
+    return value
+
+
+def _timezone(value: str) -> str:
+    if value.upper() == "UTC":
+        return "UTC"  # also where the machine has no time zone data
+    try:
+        ZoneInfo(value)
+    except (KeyError, ValueError, OSError) as problem:
+        raise BadSetting(
+            f"TIMEZONE is {value[:80]!r}, which is no time zone that this machine knows. Write e.g. "
+            "TIMEZONE=Europe/Berlin; if no name is known, pip install tzdata."
+        ) from problem
     return value
 
 

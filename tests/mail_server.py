@@ -6,6 +6,7 @@
 
 import asyncio
 import ssl
+import time
 from collections import Counter
 from email import message_from_bytes
 from email.message import EmailMessage
@@ -21,6 +22,8 @@ from tests.services import free_port
 class Inbox:
     def __init__(self) -> None:
         self.letters: list[tuple[str, bytes]] = []
+        #: When each was taken, by this machine's clock, and to which domain it goes.
+        self.taken: list[tuple[float, str]] = []
         self.asked: Counter[str] = Counter()
         self.connections = 0
         self.silence = 30.0
@@ -70,6 +73,7 @@ class Inbox:
             case "slow-after":
                 await asyncio.sleep(self.silence)
         self.letters.append((address, envelope.original_content))
+        self.taken.append((time.monotonic(), address.rpartition("@")[2]))
         return f"250 2.0.0 taken as {len(self.letters)}"
 
 

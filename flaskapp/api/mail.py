@@ -1,5 +1,6 @@
 """Mail over HTTP: the same verbs as the pages."""
 
+import base64
 from typing import Any
 
 from flask import Response, request, url_for
@@ -9,22 +10,31 @@ from werkzeug.exceptions import NotFound
 from flaskapp.accounts.audit import nothing_changed, write_audit
 from flaskapp.api.blueprint import answer, api
 from flaskapp.api.keys import changes
-from flaskapp.api.parsing import cursor_of, json_object, query_cursor, query_limit, refuse_unknown, time_field
+from flaskapp.api.parsing import (
+    cursor_of,
+    json_object,
+    query_cursor,
+    query_limit,
+    refuse_unknown,
+    text_field,
+    time_field,
+)
 from flaskapp.api.problems import StateForbids
 from flaskapp.api.shapes import moment
 from flaskapp.errors import BadArguments
 from flaskapp.extensions import db
 from flaskapp.jobs.queries import Position
-from flaskapp.mail import actions, queries
+from flaskapp.mail import actions, files, queries
 from flaskapp.mail.models import Message
+from flaskapp.mail.words import state_of
 
-#: Fifty thousand addresses and two bodies fit.
-_BODY_LIMIT = 8_000_000
-_FIELDS = ("to", "subject", "text", "html", "send_at", "expires_at", "at_least_once")
+#: Fifty thousand addresses, two bodies, and the attachments in base64 fit.
+BODY_LIMIT = 8_000_000 + actions.MOST_ATTACHED_BYTES * 4 // 3
+_FIELDS = ("to", "subject", "text", "html", "attachments", "send_at", "expires_at", "at_least_once")
 
 
 @api.post("/messages")
-@changes(body_limit=_BODY_LIMIT)
+@changes(body_limit=BODY_LIMIT)
 def write_message() -> Response:
     fields = json_object()
     refuse_unknown(fields, _FIELDS)
@@ -36,13 +46,14 @@ def write_message() -> Response:
         fields.get("subject", ""),
         fields.get("text") or "",
         fields.get("html"),
+        attachments_field(fields),
         owner=current_user.name,
         send_at=time_field(fields, "send_at"),
         expires_at=time_field(fields, "expires_at"),
-        at_least_once=_flag(fields, "at_least_once"),
+        at_least_once=flag_field(fields, "at_least_once"),
     )
     write_audit(db.session(), "mail.write", message.id, message.subject)
-    return answer(_shape(message), 202, url_for("api.show_message", message_id=message.id))
+    return answer(message_shape(message), 202, url_for("api.show_message", message_id=message.id))
 
 
 @api.get("/messages")
@@ -59,18 +70,18 @@ def list_messages() -> Response:
 
 @api.get("/messages/<message_id>")
 def show_message(message_id: str) -> Response:
-    return answer(_shape(_message(message_id)))
+    return answer(message_shape(message_or_404(message_id)))
 
 
 @api.post("/messages/<message_id>/cancel")
 @changes()
 def cancel_message(message_id: str) -> Response:
     """Who has it keeps it; nobody else gets it."""
-    message = _message(message_id)
+    message = message_or_404(message_id)
     if not actions.cancel(db.session(), message) and message.cancelled_at is None:
         raise StateForbids("Nobody is left to whom it could still not be sent.", "finished")
     write_audit(db.session(), "mail.cancel", message.id)
-    return answer(_shape(message), 202)
+    return answer(message_shape(message), 202)
 
 
 @api.post("/messages/<message_id>/pause")
@@ -89,37 +100,60 @@ def resume_message(message_id: str) -> Response:
 @changes()
 def retry_message(message_id: str) -> Response:
     """`{"unknown": true}` sends also to those who may have it."""
-    message, fields = _message(message_id), _optional_object()
+    message, fields = message_or_404(message_id), _optional_object()
     refuse_unknown(fields, ("unknown",))
-    if not actions.retry(db.session(), message, _flag(fields, "unknown")):
+    if not actions.retry(db.session(), message, flag_field(fields, "unknown")):
         raise StateForbids("Nobody failed: there is nothing to send again.", "finished")
     write_audit(db.session(), "mail.retry", message.id)
-    return answer(_shape(message), 202)
+    return answer(message_shape(message), 202)
 
 
 def _steered(message_id: str, verb: str) -> Response:
     """Paused already is paused: asking twice is no mistake."""
-    message = _message(message_id)
+    message = message_or_404(message_id)
     done = actions.pause(db.session(), message) if verb == "pause" else actions.resume(db.session(), message)
     if done:
         write_audit(db.session(), f"mail.{verb}", message.id)
     else:
         nothing_changed()
-    return answer(_shape(message), 202)
+    return answer(message_shape(message), 202)
 
 
 def _optional_object() -> dict[str, Any]:
     return json_object() if request.get_data() else {}
 
 
-def _flag(fields: dict[str, Any], name: str) -> bool:
+def flag_field(fields: dict[str, Any], name: str) -> bool:
     value = fields.get(name)
     if value is not None and not isinstance(value, bool):
         raise BadArguments(f"{name} must be true or false.")
     return bool(value)
 
 
-def _message(message_id: str) -> Message:
+def attachments_field(fields: dict[str, Any]) -> list[tuple[str, bytes]]:
+    """(name, bytes) of each; their number and size are judged with the message."""
+    value = fields.get("attachments")
+    if value is None:
+        return []
+    if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+        raise BadArguments('attachments must be a list, e.g. [{"name": "table.csv", "content": "YSxiCg=="}].')
+    return [_attachment(one, f"attachments[{number}].") for number, one in enumerate(value)]
+
+
+def _attachment(one: dict[str, Any], where: str) -> tuple[str, bytes]:
+    refuse_unknown(one, ("name", "content"), where)
+    name, content = text_field(one, "name", 255, where), one.get("content")
+    if name is None:
+        raise BadArguments(f"{where}name is missing: what is the file called?")
+    try:
+        if isinstance(content, str):
+            return name, base64.b64decode(content, validate=True)
+    except ValueError:
+        pass
+    raise BadArguments(f"{where}content must be the file's bytes in base64.")
+
+
+def message_or_404(message_id: str) -> Message:
     message = queries.message_by_id(db.session(), message_id, current_user.visible_owner)
     if message is None:
         raise NotFound
@@ -136,14 +170,21 @@ def _summary(message: Message, counts: dict[str, int]) -> dict[str, object]:
         "expires_at": moment(message.expires_at),
         "paused_at": moment(message.paused_at),
         "cancelled_at": moment(message.cancelled_at),
+        "stopped_job_id": message.stopped_job_id,
         "job_id": message.job_id,
+        "state": state_of(message, counts),
+        "problem": message.problem,
         "counts": counts,
     }
 
 
-def _shape(message: Message) -> dict[str, object]:
+def message_shape(message: Message) -> dict[str, object]:
     found = queries.recipients(db.session(), message.id)
     return {
         **_summary(message, queries.counts(db.session(), message.id)),
+        "attachments": [
+            {"name": one.name, "content_type": one.content_type, "size": one.size}
+            for one in files.attachments_of(db.session(), message.id)
+        ],
         "recipients": [{"address": one.address, "state": one.state, "reply": one.reply} for one in found],
     }

@@ -1,6 +1,6 @@
 """The API's own description, OpenAPI 3.1. A test keeps it equal to the routes, another its answers to its shapes.
 
-A new endpoint adds its path to PATHS and its shapes to SCHEMAS or a page like QUEUE_SCHEMAS.
+A new endpoint adds its path to PATHS or a page like MAIL_PATHS, and its shapes to SCHEMAS or a page like QUEUE_SCHEMAS.
 """
 
 from typing import Any
@@ -8,50 +8,20 @@ from typing import Any
 from flask import Response
 
 from flaskapp.api.blueprint import answer, api
+from flaskapp.api.mail_paths import MAIL_PATHS
 from flaskapp.api.mail_schemas import MAIL_SCHEMAS
+from flaskapp.api.operations import IDEMPOTENCY_KEY, gives, in_path, json_body, operation, pages_of, query
 from flaskapp.api.query_schemas import QUERY_SCHEMAS
 from flaskapp.api.queue_schemas import QUEUE_SCHEMAS
 from flaskapp.api.schemas import SCHEMAS, ref
 from flaskapp.jobs.models import JobState
 
-PROBLEM = {"description": "Refused", "content": {"application/problem+json": {"schema": ref("Problem")}}}
-
-
-def json_body(schema: str) -> dict[str, Any]:
-    return {"required": True, "content": {"application/json": {"schema": ref(schema)}}}
-
-
-def gives(schema: str, description: str) -> dict[str, Any]:
-    return {"description": description, "content": {"application/json": {"schema": ref(schema)}}}
-
-
-def operation(summary: str, answers: dict[str, Any], **more: Any) -> dict[str, Any]:
-    """One method of one path; every one may also answer with a problem."""
-    return {"summary": summary, "responses": {**answers, "default": PROBLEM}, **more}
-
-
-def query(name: str, schema: dict[str, Any], description: str) -> dict[str, Any]:
-    return {"name": name, "in": "query", "required": False, "schema": schema, "description": description}
-
-
-def in_path(name: str, description: str) -> dict[str, Any]:
-    return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}, "description": description}
-
-
-IDEMPOTENCY_KEY = {
-    "name": "Idempotency-Key",
-    "in": "header",
-    "required": False,
-    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
-    "description": "The same key with the same body gives the same answer for 24 hours; with another body, 422.",
-}
 _JOB_ID = in_path("job_id", "The job's id.")
 _QUEUE = in_path("name", "The queue's name.")
 _SCHEDULE = in_path("schedule", "The schedule's name, percent-encoded.")
 _KEY = in_path("key", "The `limit_key` of the jobs.")
 _QUERY_ID = in_path("query_id", "The question's id.")
 _UPLOAD_ID = in_path("upload_id", "The upload's id.")
-_MESSAGE_ID = in_path("message_id", "The message's id.")
 _ONE_OF_THE_STATES = {"type": "string", "enum": [state.value for state in JobState]}
 
 PATHS: dict[str, dict[str, Any]] = {
@@ -70,8 +40,7 @@ PATHS: dict[str, dict[str, Any]] = {
                 query("task", {"type": "string"}, "Only jobs of this task."),
                 query("queue", {"type": "string"}, "Only jobs of this queue."),
                 query("q", {"type": "string"}, "Part of the task or error message, or how the id begins."),
-                query("limit", {"type": "integer", "minimum": 1, "maximum": 200, "default": 50}, "Jobs in a page."),
-                query("cursor", {"type": "string"}, "`next` of the page before."),
+                *pages_of("Jobs"),
             ],
         ),
     },
@@ -108,48 +77,6 @@ PATHS: dict[str, dict[str, Any]] = {
     },
     "/uploads/{upload_id}": {
         "get": operation("Show one upload", {"200": gives("Upload", "The upload")}, parameters=[_UPLOAD_ID])
-    },
-    "/messages": {
-        "post": operation(
-            "Write a mail to one or many; each recipient's fate is a row",
-            {"202": gives("Message", "Accepted; a job sends it")},
-            parameters=[IDEMPOTENCY_KEY],
-            requestBody=json_body("NewMessage"),
-        ),
-        "get": operation(
-            "List messages, newest first",
-            {"200": gives("Messages", "One page; pass `next` as `cursor` for older ones")},
-            parameters=[
-                query("limit", {"type": "integer", "minimum": 1, "maximum": 200, "default": 50}, "Messages in a page."),
-                query("cursor", {"type": "string"}, "`next` of the page before."),
-            ],
-        ),
-    },
-    "/messages/{message_id}": {
-        "get": operation("Show one message and who got it", {"200": gives("Message", "It")}, parameters=[_MESSAGE_ID])
-    },
-    "/messages/{message_id}/cancel": {
-        "post": operation(
-            "Send it to nobody else; 409 if nobody is left",
-            {"202": gives("Message", "Cancelled for whoever has not got it")},
-            parameters=[_MESSAGE_ID, IDEMPOTENCY_KEY],
-        )
-    },
-    "/messages/{message_id}/pause": {
-        "post": operation(
-            "Take no further recipient", {"202": gives("Message", "Paused")}, parameters=[_MESSAGE_ID, IDEMPOTENCY_KEY]
-        )
-    },
-    "/messages/{message_id}/resume": {
-        "post": operation("Go on", {"202": gives("Message", "Going on")}, parameters=[_MESSAGE_ID, IDEMPOTENCY_KEY])
-    },
-    "/messages/{message_id}/retry": {
-        "post": operation(
-            "Send again to those who were rejected or expired; 409 if nobody was",
-            {"202": gives("Message", "They are queued again")},
-            parameters=[_MESSAGE_ID, IDEMPOTENCY_KEY],
-            requestBody={**json_body("RetryMessage"), "required": False},
-        )
     },
     "/queries": {
         "post": operation(
@@ -218,8 +145,7 @@ PATHS: dict[str, dict[str, Any]] = {
             "Messages that could not be delivered as jobs, newest first (operator)",
             {"200": gives("Letters", "One page; pass `next` as `cursor` for older ones")},
             parameters=[
-                query("limit", {"type": "integer", "minimum": 1, "maximum": 200, "default": 50}, "Letters in a page."),
-                query("cursor", {"type": "string"}, "`next` of the page before."),
+                *pages_of("Letters"),
             ],
         )
     },
@@ -284,7 +210,7 @@ def document() -> dict[str, Any]:
         },
         "servers": [{"url": "/api/v1"}],
         "security": [{"bearer": []}],
-        "paths": PATHS,
+        "paths": PATHS | MAIL_PATHS,
         "components": {
             "schemas": SCHEMAS | MAIL_SCHEMAS | QUERY_SCHEMAS | QUEUE_SCHEMAS,
             "securitySchemes": {

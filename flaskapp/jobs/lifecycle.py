@@ -19,6 +19,7 @@ from flaskapp.jobs.claiming import expire as expire
 from flaskapp.jobs.claiming import expire_overdue as expire_overdue
 from flaskapp.jobs.claiming import known as known
 from flaskapp.jobs.clock import now, seconds_from_now
+from flaskapp.jobs.companions import companion_of
 from flaskapp.jobs.crashes import crash as crash
 from flaskapp.jobs.crashes import rescue as rescue
 from flaskapp.jobs.models import PARKED as PARKED
@@ -197,6 +198,7 @@ def still_held(session: Session, claimed: Claimed) -> bool:
 
 def cancel(session: Session, job_id: str, by: str = "") -> bool:
     """waiting, queued, running ─▶ cancelled. A running attempt is fenced from here on; its worker then stops it."""
+    stop_companion = companion_of(session, job_id)
     error = Error("Cancelled", f"Cancelled by {by}." if by else "Cancelled.")
     live = and_(Job.id == job_id, Job.state.in_(LIVE_STATES))
     # A step that has not arrived yet stays known as one.
@@ -205,5 +207,7 @@ def cancel(session: Session, job_id: str, by: str = "") -> bool:
     cancelled = finish(JobState.CANCELLED) | kept
     if not change(session, live, **cancelled, **error_columns(error)):
         return False
+    if stop_companion is not None:
+        stop_companion()
     follow(session, {}, [job_id])
     return True

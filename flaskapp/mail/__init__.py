@@ -11,6 +11,7 @@ def init_app(app: Flask) -> None:
         merge_views,
         merging,
         models,
+        stopping,
         tasks,
         unsubscribing,
         views,
@@ -18,7 +19,6 @@ def init_app(app: Flask) -> None:
     )
 
     files.init_app(app)
-    contact.init_app(app)
     for blueprint in (views.mail, unsubscribing.leaving, contact.contact):
         app.register_blueprint(blueprint)
     for task in (tasks.deliver, merging.prepare):

@@ -4,7 +4,7 @@ Nothing here commits: the message, its recipients and its jobs come into being t
 """
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -46,6 +46,7 @@ def write(
     expires_at: datetime | None = None,
     at_least_once: bool = False,
     reply_to: str | None = None,
+    origin: str | None = None,
 ) -> Message:
     """A message to each of `to`, in the current transaction of db.session; it is sent once that is committed.
 
@@ -55,32 +56,41 @@ def write(
     mailboxes_ = mailboxes(to)
     check_texts(subject, text, html)
     moment: datetime = session.execute(select(now())).scalar_one()
-    send_at = max(send_at, moment) if send_at is not None else moment
+    send_at, expires_at = span(moment, send_at, expires_at)
     message = Message(
         id=str(uuid4()),
         owner=owner or "",
         sender=settings().mail_from,
         reply_to=reply_to,
+        origin=origin,
         subject=subject,
         text=text,
         html=html or None,
         at_least_once=at_least_once,
         created_at=moment,
         send_at=send_at,
-        expires_at=expires_at or send_at + EXPIRES_AFTER,
+        expires_at=expires_at,
         lanes=lanes_for(len(mailboxes_)),
     )
-    if message.expires_at <= send_at:
-        raise BadArguments("expires_at lies before the message is sent. Choose a later time.")
     session.add(message)
-    _attach(session, message, attachments)
+    attach(session, message, attachments)
     session.flush()
     add_recipients(session, message, [(one, None) for one in mailboxes_])
     start(session, message)
     return message
 
 
-def _attach(session: Session, message: Message, attachments: Sequence[tuple[str, bytes | IncomingFile]]) -> None:
+def span(moment: datetime, send_at: datetime | None, expires_at: datetime | None) -> tuple[datetime, datetime]:
+    """When a message goes and until when; raises BadArguments."""
+    begins = max(send_at.astimezone(UTC), moment) if send_at is not None else moment
+    ends = expires_at.astimezone(UTC) if expires_at is not None else begins + EXPIRES_AFTER
+    if ends <= begins:
+        raise BadArguments("expires_at lies before the message is sent. Choose a later time.")
+    return begins, ends
+
+
+def attach(session: Session, message: Message, attachments: Sequence[tuple[str, bytes | IncomingFile]]) -> None:
+    """Keep its files, the same bytes once; raises BadArguments."""
     if len(attachments) > _MOST_FILES:
         raise BadArguments(f"More than {_MOST_FILES} attachments. Put them into one ZIP archive.")
     incoming = [files.receive(name, one) if isinstance(one, bytes) else (name, one) for name, one in attachments]
@@ -130,6 +140,8 @@ def add_recipients(
 
 def start(session: Session, message: Message) -> None:
     """A job for each lane that has something to do and no job; it is due when the message is."""
+    if not message.is_ready:
+        return
     for lane, key in enumerate(queries.lane_keys(message)):
         if recipients.seconds_to_next(session, message.id, lane, message.lanes) is None:
             continue
@@ -153,7 +165,7 @@ def resume(session: Session, message: Message) -> bool:
     locked = queries.locked(session, message.id)
     if locked.paused_at is None:
         return False
-    locked.paused_at = None
+    locked.paused_at = locked.stopped_job_id = None
     session.flush()
     start(session, locked)
     return True
@@ -190,10 +202,20 @@ def suppress(session: Session, address: str, reason: str) -> bool:
     lower = address.lower()
     is_new = session.get(Suppression, lower) is None
     if is_new:
-        session.add(Suppression(address=lower, reason=reason[:255]))
+        words = "".join(char for char in reason if char.isprintable())
+        session.add(Suppression(address=lower, reason=words[:255]))
         session.flush()
     recipients.suppress(session, address)
     return is_new
+
+
+def unsuppress(session: Session, address: str) -> bool:
+    """It may get mail again; False if it was not on the list."""
+    found = queries.suppression(session, address)
+    if found is not None:
+        session.delete(found)
+        session.flush()
+    return found is not None
 
 
 def settings() -> Settings:

@@ -10,6 +10,7 @@ from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime
 from pathlib import Path
+from typing import Any
 
 from flaskapp.errors import BadArguments
 from flaskapp.mail.addresses import Mailbox
@@ -71,6 +72,8 @@ class Composer:
         self._files = [file for file in files if file not in self._pictures]
         self._domain = message.sender.rpartition("@")[2]
         self._common: bytes | None = None
+        #: Its attachments, read and encoded once for all letters.
+        self._parts: list[Any] | None = None
 
     def letter(self, number: int, to: Mailbox, link: str | None = None) -> Letter:
         """The mail that is the same for everybody."""
@@ -110,10 +113,21 @@ class Composer:
         mail.set_content(text)
         if html:
             mail.add_alternative(html, subtype="html")
-        for file in self._files:
-            main, _, sub = file.content_type.partition("/")
-            mail.add_attachment(file.path.read_bytes(), maintype=main, subtype=sub, filename=file.name)
+        if self._files:
+            mail.make_mixed()
+            for part in self._attachments():
+                mail.attach(part)
         return mail
+
+    def _attachments(self) -> list[Any]:
+        if self._parts is None:
+            carrier = EmailMessage(policy=POLICY)
+            carrier.make_mixed()
+            for file in self._files:
+                main, _, sub = file.content_type.partition("/")
+                carrier.add_attachment(file.path.read_bytes(), maintype=main, subtype=sub, filename=file.name)
+            self._parts = list(carrier.iter_attachments())
+        return self._parts
 
 
 def _to(to: Mailbox) -> bytes:

@@ -1,13 +1,13 @@
-"""The compose form as it was sent: addresses as people type them, a time, files."""
+"""The forms in which a mail is written, as they were sent: addresses as people type them, a time, files."""
 
 import re
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from flask import Request
 
-from flaskapp.errors import BadArguments
+from flaskapp.mail import moments
 from flaskapp.uploads.storage import IncomingFile
 
 #: A comma, semicolon or line end between addresses, but not inside quotes or angle brackets.
@@ -47,10 +47,7 @@ class Draft:
         """When it is to be sent, None for now."""
         if self.when != "later":
             return None
-        try:
-            return datetime.fromisoformat(self.send_at).replace(tzinfo=UTC)
-        except ValueError as problem:
-            raise BadArguments("Choose a day and a time, e.g. 2027-01-31 08:00, or send it now.") from problem
+        return moments.read(self.send_at)
 
 
 def split_addresses(text: str) -> list[str]:

@@ -1,7 +1,9 @@
 """The texts of a mail merge, filled for one row."""
 
+from dataclasses import dataclass
 from typing import Any
 
+from flaskapp.errors import BadArguments
 from flaskapp.mail import composing, markdown, people
 from flaskapp.mail.filling import Filling
 from flaskapp.uploads.models import Upload
@@ -26,3 +28,27 @@ class Merge:
     def letter_texts(self, variables: dict[str, Any]) -> tuple[str, str, str | None]:
         subject, text = self.filled(variables)
         return subject, text, markdown.as_html_mail(text)
+
+
+@dataclass(frozen=True)
+class Preview:
+    """The mail of one row, as its reader will see it."""
+
+    row: int
+    to: str
+    subject: str
+    text: str
+    html: str
+
+
+def preview(upload: Upload, column: str, subject: str, text: str, asked: int) -> Preview:
+    """Of the asked row or the next one after it; raises BadArguments."""
+    found = people.row_of(upload, asked)
+    if found is None:
+        raise BadArguments(f"There is no row {asked} or later one.")
+    merge = Merge(subject, text)
+    merge.check_names(upload)
+    number, variables = found
+    filled_subject, filled_text = merge.filled(variables)
+    to = str(variables.get(column, ""))
+    return Preview(number, to, filled_subject, filled_text, markdown.rendered(filled_text))

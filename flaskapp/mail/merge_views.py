@@ -7,8 +7,9 @@ from flask_login import current_user
 from flaskapp.accounts.audit import nothing_changed, write_audit
 from flaskapp.errors import BadArguments
 from flaskapp.extensions import db
-from flaskapp.mail import markdown, merging, outbox, people, queries
-from flaskapp.mail.merge_texts import Merge
+from flaskapp.mail import actions, merge_texts, merging, moments, outbox, people, queries
+from flaskapp.mail.forms import Draft
+from flaskapp.mail.merge_texts import Preview
 from flaskapp.mail.views import mail
 from flaskapp.uploads import actions as uploads
 from flaskapp.uploads.models import Upload
@@ -21,10 +22,10 @@ def merge() -> str:
     if upload is None:
         tables = [one for one in uploads.newest(db.session(), current_user.visible_owner) if one.table_name]
         return render_template("mail/merge_choose.html", uploads=tables, is_folder=outbox.folder() is not None)
-    subject = text = ""
+    draft = Draft()
     if template := queries.template_by_name(db.session(), request.args.get("template", "")):
-        subject, text = template.subject, template.text
-    return _page(upload, people.address_column(upload) or "", subject, text)
+        draft.subject, draft.text = template.subject, template.text
+    return _page(upload, people.address_column(upload) or "", draft)
 
 
 @mail.post("/merge")
@@ -33,38 +34,29 @@ def merge_send() -> ResponseReturnValue:
     upload = _chosen(request.form.get("upload"))
     if upload is None:
         abort(404, "There is no such table, or it belongs to somebody else.")
-    fields = [request.form.get(name, "") for name in ("column", "subject", "text")]
-    column, subject, text = fields[0], fields[1].strip(), fields[2].replace("\r\n", "\n")
+    column, draft = request.form.get("column", ""), Draft.of(request)
     try:
         if request.form.get("verb") == "preview":
             nothing_changed()
-            return _page(upload, column, subject, text, preview=_preview(upload, column, subject, text))
-        message = merging.write(db.session(), upload, column, subject, text, current_user.name)
+            shown = merge_texts.preview(upload, column, draft.subject, draft.text, _row_number())
+            return _page(upload, column, draft, preview=shown)
+        message = merging.write(
+            db.session(),
+            upload,
+            column,
+            draft.subject,
+            draft.text,
+            current_user.name,
+            attachments=draft.files,
+            send_at=draft.moment(),
+        )
     except BadArguments as refusal:
         db.session.rollback()
-        return _page(_chosen(upload.id) or upload, column, subject, text, str(refusal)), 422
+        return _page(_chosen(upload.id) or upload, column, draft, str(refusal)), 422
     write_audit(db.session(), "mail.merge", message.id, message.subject)
     place = url_for("mail.show", message_id=message.id)
     db.session.commit()
     return redirect(place, 303)
-
-
-def _preview(upload: Upload, column: str, subject: str, text: str) -> dict[str, object]:
-    """The mail of the asked row."""
-    asked = _row_number()
-    found = people.row_of(upload, asked)
-    if found is None:
-        raise BadArguments(f"There is no row {asked} or later one.")
-    merge = Merge(subject, text)
-    merge.check_names(upload)
-    number, variables = found
-    filled_subject, filled_text = merge.filled(variables)
-    return {
-        "row": number,
-        "to": variables.get(column, ""),
-        "subject": filled_subject,
-        "html": markdown.rendered(filled_text),
-    }
 
 
 def _row_number() -> int:
@@ -72,19 +64,19 @@ def _row_number() -> int:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 1
 
 
-def _page(
-    upload: Upload, column: str, subject: str, text: str, error: str = "", preview: dict[str, object] | None = None
-) -> str:
+def _page(upload: Upload, column: str, draft: Draft, error: str = "", preview: Preview | None = None) -> str:
     return render_template(
         "mail/merge.html",
         upload=upload,
         columns=people.columns_of(upload),
         column=column,
-        subject=subject,
-        text=text,
-        row=preview["row"] if preview else _row_number(),
+        draft=draft,
+        row=preview.row if preview else _row_number(),
         error=error,
+        again=bool(draft.files),
         preview=preview,
+        most=actions.MOST_ATTACHED_BYTES,
+        zone=moments.zone(),
         templates=queries.templates(db.session()),
     )
 

@@ -1,12 +1,14 @@
 """Mail merge: one message, a row of an uploaded table for each recipient.
 
-Every row is filled and checked before anything is sent: one that cannot be sends nothing. The recipients go in by
-short commits; until the last one is there the message is not ready and no job looks at it.
+Every row is filled and checked before anything is sent: one that cannot be sends nothing. The first thousand are
+checked while the person waits, so that a mistake mostly stands beside the form; all of them by the job. The
+recipients go in by short commits; until the last one is there the message is not ready and no job looks at it.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
+from itertools import islice
 from typing import Any
 from uuid import uuid4
 
@@ -23,21 +25,28 @@ from flaskapp.mail.addresses import MOST_RECIPIENTS, Mailbox, mailbox
 from flaskapp.mail.merge_texts import Merge
 from flaskapp.mail.models import Message, Recipient
 from flaskapp.uploads.models import Upload
+from flaskapp.uploads.storage import IncomingFile
 
 _AT_ONCE = 1000
 
 
-def write(session: Session, upload: Upload, column: str, subject: str, text: str, owner: str) -> Message:
+def write(
+    session: Session,
+    upload: Upload,
+    column: str,
+    subject: str,
+    text: str,
+    owner: str,
+    *,
+    attachments: Sequence[tuple[str, bytes | IncomingFile]] = (),
+    send_at: datetime | None = None,
+    expires_at: datetime | None = None,
+    at_least_once: bool = False,
+) -> Message:
     """A message to everybody in the table; a job fills and checks its rows first. The caller commits."""
-    if upload.table_name is None:
-        raise BadArguments("This table is not loaded yet. Wait for its job to end.")
-    if column not in people.columns_of(upload):
-        raise BadArguments("Choose the column that holds the addresses.")
-    if (upload.rows or 0) > MOST_RECIPIENTS:
-        raise BadArguments(f"The table has more than {MOST_RECIPIENTS:,} rows. Split it.")
-    composing.check_texts(subject, text)
-    Merge(subject, text).check_names(upload)
+    check(upload, column, subject, text)
     moment: datetime = session.execute(select(now())).scalar_one()
+    send_at, expires_at = actions.span(moment, send_at, expires_at)
     message = Message(
         id=str(uuid4()),
         owner=owner,
@@ -47,21 +56,41 @@ def write(session: Session, upload: Upload, column: str, subject: str, text: str
         is_template=True,
         can_unsubscribe=True,
         is_ready=False,
+        at_least_once=at_least_once,
         created_at=moment,
-        send_at=moment,
-        expires_at=moment + actions.EXPIRES_AFTER,
+        send_at=send_at,
+        expires_at=expires_at,
         lanes=actions.lanes_for(upload.rows or 0),
     )
     message.job_id = prepare.apply_async((message.id, upload.id, column)).id
     session.add(message)
+    actions.attach(session, message, attachments)
     session.flush()
     return message
+
+
+def check(upload: Upload, column: str, subject: str, text: str) -> None:
+    """What can be seen at once; raises BadArguments."""
+    if upload.table_name is None:
+        raise BadArguments("This table is not loaded yet. Wait for its job to end.")
+    if column not in people.columns_of(upload):
+        raise BadArguments("Choose the column that holds the addresses.")
+    if (upload.rows or 0) > MOST_RECIPIENTS:
+        raise BadArguments(f"The table has more than {MOST_RECIPIENTS:,} rows. Split it.")
+    composing.check_texts(subject, text)
+    merge = Merge(subject, text)
+    merge.check_names(upload)
+    for _ in islice(_checked(merge, upload, column, set()), _AT_ONCE):
+        pass
 
 
 @shared_task(name="mail.prepare", bind=True, internal=True)
 def prepare(self: Any, message_id: str, upload_id: str, column: str) -> dict[str, Any]:
     """Make the recipients of a merge. If we die half-way, the next attempt begins with those rows gone."""
     message, upload = db.session.get(Message, message_id), db.session.get(Upload, upload_id)
+    if message is not None and message.stopped_job_id == self.request.id:
+        # Cancelled, and run again.
+        message.problem = message.stopped_job_id = None
     if message is None or message.is_ready or message.problem or message.job_id != self.request.id:
         raise Ignore("The message is gone, or its recipients are there already.")
     _forget(message_id)

@@ -39,6 +39,7 @@ class RecipientState(StrEnum):
 
 #: What is still to be done.
 OPEN_STATES = (RecipientState.QUEUED, RecipientState.DEFERRED)
+UNFINISHED_STATES = (*OPEN_STATES, RecipientState.SENDING)
 #: What `retry` takes up; unknown only if asked for, because it may have arrived.
 FAILED_STATES = (RecipientState.REJECTED, RecipientState.EXPIRED)
 
@@ -68,11 +69,15 @@ class Message(Base):
     #: All recipients are there. Until then nothing is sent.
     is_ready: Mapped[bool] = mapped_column(default=True)
     paused_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    #: The job that somebody cancelled, and the message with it.
+    stopped_job_id: Mapped[str | None] = mapped_column(JobId)
     cancelled_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     #: Why nothing of it can be sent; for the person.
     problem: Mapped[str | None] = mapped_column(LongText)
     #: The job that makes its recipients, or sends the first share.
     job_id: Mapped[str | None] = mapped_column(JobId, index=True)
+    #: Of the contact form: the network it came from, and in a second line the account, if somebody was signed in.
+    origin: Mapped[str | None] = mapped_column(String(255))
 
 
 class Recipient(Base):

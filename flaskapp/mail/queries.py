@@ -4,14 +4,22 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import exists, func, or_, select
+from sqlalchemy import and_, exists, func, or_, select
+from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import Session
 
-from flaskapp.jobs.clock import now
+from flaskapp.jobs.clock import now, seconds_from_now
+from flaskapp.jobs.lifecycle import LIVE_STATES
 from flaskapp.jobs.models import Job
-from flaskapp.mail.models import OPEN_STATES, Message, Recipient, RecipientState, ReplyTemplate, Suppression
-
-_UNFINISHED = (*OPEN_STATES, RecipientState.SENDING)
+from flaskapp.mail.models import (
+    OPEN_STATES,
+    UNFINISHED_STATES,
+    Message,
+    Recipient,
+    RecipientState,
+    ReplyTemplate,
+    Suppression,
+)
 
 
 def message_by_id(session: Session, message_id: str, owner: str | None) -> Message | None:
@@ -22,8 +30,15 @@ def message_by_id(session: Session, message_id: str, owner: str | None) -> Messa
 
 def locked(session: Session, message_id: str) -> Message:
     """The message as it is now, until the caller's transaction ends."""
+    found = locked_if_there(session, message_id)
+    if found is None:
+        raise NoResultFound(f"The message {message_id} is gone.")
+    return found
+
+
+def locked_if_there(session: Session, message_id: str) -> Message | None:
     query = select(Message).where(Message.id == message_id).with_for_update()
-    return session.scalars(query.execution_options(populate_existing=True)).one()
+    return session.scalars(query.execution_options(populate_existing=True)).one_or_none()
 
 
 def counts(session: Session, message_id: str) -> dict[str, int]:
@@ -45,7 +60,7 @@ def total(session: Session, message_id: str) -> int:
 
 
 def finished(session: Session, message_id: str) -> int:
-    final = Recipient.state.not_in(_UNFINISHED)
+    final = Recipient.state.not_in(UNFINISHED_STATES)
     return session.scalar(select(func.count()).where(Recipient.message_id == message_id, final)) or 0
 
 
@@ -79,6 +94,15 @@ def abandoned(session: Session, limit: int = 100) -> list[Message]:
     return [message for message in session.scalars(query) if _missing_lanes(session, message)][:limit]
 
 
+def left_unprepared(session: Session, limit: int = 100) -> list[tuple[Message, str | None]]:
+    """Merges whose rows nobody fills any more, with what their job failed of."""
+    live = Job.state.in_(LIVE_STATES)
+    waits = and_(Message.is_ready.is_(False), Message.problem.is_(None), Message.cancelled_at.is_(None))
+    query = select(Message, Job.error_message).outerjoin(Job, Job.id == Message.job_id)
+    rows = session.execute(query.where(waits, or_(Job.id.is_(None), ~live)).limit(limit))
+    return [(message, why) for message, why in rows]
+
+
 def _missing_lanes(session: Session, message: Message) -> bool:
     keys = lane_keys(message)
     return len(session.scalars(select(Job.id).where(Job.live_key.in_(keys))).all()) < len(keys)
@@ -102,13 +126,26 @@ def live_jobs(session: Session, messages: Sequence[Message]) -> dict[str, list[s
 
 
 def message_of_job(session: Session, job: Job) -> Message | None:
-    """The message that a mail job works on: its first argument."""
+    """The message that a mail job works on."""
+    wanted = message_id_of(job.args)
+    return session.get(Message, wanted) if wanted is not None else None
+
+
+def message_id_of(args: str) -> str | None:
+    """The first argument of a mail job."""
     try:
-        args = json.loads(job.args)
+        found = json.loads(args)
     except ValueError:
         return None
-    wanted = args[0] if isinstance(args, list) and args else None
-    return session.get(Message, wanted) if isinstance(wanted, str) else None
+    wanted = found[0] if isinstance(found, list) and found else None
+    return wanted if isinstance(wanted, str) else None
+
+
+def origins_of_last_hour(session: Session) -> list[list[str]]:
+    """Where each message of the contact form came from: its network and, of who was signed in, the account."""
+    fresh = Message.created_at > seconds_from_now(-3600)
+    query = select(Message.origin).where(Message.owner == "", fresh, Message.origin.is_not(None))
+    return [origin.splitlines() for origin in session.scalars(query) if origin]
 
 
 def templates(session: Session) -> list[ReplyTemplate]:
@@ -119,5 +156,15 @@ def template_by_name(session: Session, name: str) -> ReplyTemplate | None:
     return session.scalars(select(ReplyTemplate).where(ReplyTemplate.name == name)).first()
 
 
+def suppression(session: Session, address: str) -> Suppression | None:
+    return session.get(Suppression, address.lower()) if address.isprintable() else None
+
+
+def suppressions_by_address(session: Session, after: str, limit: int) -> list[Suppression]:
+    query = select(Suppression).where(Suppression.address > after)
+    return list(session.scalars(query.order_by(Suppression.address).limit(limit)))
+
+
 def suppressions(session: Session, limit: int) -> list[Suppression]:
+    """Newest first."""
     return list(session.scalars(select(Suppression).order_by(Suppression.created_at.desc()).limit(limit)))

@@ -16,6 +16,8 @@ from flaskapp.mail.models import Route
 
 #: The way to everybody.
 SERVER = ""
+#: No domain has a space in it: the way in for strangers, of which only the lock is needed.
+CONTACT = "contact form"
 _LONGEST_PAUSE = 600.0
 
 
@@ -74,6 +76,12 @@ def clear(session: Session, names: Collection[str]) -> None:
 def troubled(session: Session) -> list[Route]:
     """The ways that are closed now, with what was said."""
     return list(session.scalars(select(Route).where(Route.held_until > now()).order_by(Route.name)))
+
+
+def lock(session: Session, name: str) -> None:
+    """Until the caller's transaction ends."""
+    _ensure(session, name)
+    session.execute(select(Route.name).where(Route.name == name).with_for_update())
 
 
 def forget_old(session: Session) -> None:

@@ -31,6 +31,8 @@ _LONGEST_WAIT_SECONDS = 3600.0
 @shared_task(name="mail.deliver", bind=True, internal=True, max_retries=None, time_limit=_TIME_LIMIT)
 def deliver(self: Any, message_id: str, lane: int) -> dict[str, Any]:
     """Send what is due of one lane; waits as a row for what is due later."""
+    from flaskapp.mail import actions
+
     message = db.session.get(Message, message_id)
     if message is None or lane >= message.lanes:
         raise Ignore(f"The message {message_id} is gone.")
@@ -38,6 +40,9 @@ def deliver(self: Any, message_id: str, lane: int) -> dict[str, Any]:
     holder, transport = _holder(), open_transport(settings)
     recipients.give_up_lost(db.session(), recipients.of_earlier_attempt(holder), transport.is_repeatable)
     recipients.expire(db.session(), message_id)
+    if message.stopped_job_id == self.request.id:
+        # Somebody cancelled this job and now runs it again: he wants the mail sent, by all its lanes.
+        actions.resume(db.session(), message)
     composer = Composer(message, files.files_of(db.session(), message_id))
     total = queries.total(db.session(), message_id)
     db.session.refresh(message)
@@ -93,13 +98,21 @@ def _holder() -> Claimed:
 
 @shared_task(name="mail.sweep", internal=True)
 def sweep() -> dict[str, int]:
-    """Half-sent by nobody becomes unknown; what is due and has no job gets one; files that no mail knows go."""
+    """Half-sent by nobody becomes unknown; what is due and has no job gets one; files that no mail knows go.
+
+    A merge whose job failed says so.
+    """
     from flaskapp.mail import actions
 
     settings: Settings = current_app.config["SETTINGS"]
     lost = recipients.give_up_lost(db.session(), recipients.of_nobody(), open_transport(settings).is_repeatable)
     db.session.commit()
     recipients.expire(db.session())
+    db.session.commit()
+    for message, why in queries.left_unprepared(db.session()):
+        # Three crashes, say. Whoever runs that job again has it filled after all.
+        message.problem = f"Its rows were not filled: {why or 'its job is gone'} Nothing was sent."
+        message.stopped_job_id = message.job_id
     db.session.commit()
     started = 0
     for message in queries.abandoned(db.session()):

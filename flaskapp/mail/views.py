@@ -7,11 +7,10 @@ from flask_login import current_user
 from flaskapp.accounts.audit import nothing_changed, write_audit
 from flaskapp.extensions import db
 from flaskapp.jobs.models import Job
-from flaskapp.mail import actions, files, forms, markdown, outbox, queries, routes
+from flaskapp.mail import actions, exporting, files, forms, markdown, moments, outbox, queries, routes
 from flaskapp.mail.letter_page import letter_page
 from flaskapp.mail.models import OPEN_STATES, Message, RecipientState
 from flaskapp.mail.words import signs_of, state_of
-from flaskapp.uploads.escaping import csv_lines
 
 mail = Blueprint("mail", __name__, url_prefix="/mail")
 _MESSAGES, _RECIPIENTS = 50, 100
@@ -60,6 +59,7 @@ def show(message_id: str) -> str:
         counts=counts,
         state=state_of(message, counts),
         signs_of=signs_of,
+        said=moments.said(message.send_at),
         is_open=any(state in counts for state in OPEN_STATES),
         total=sum(counts.values()),
         states=states,
@@ -109,17 +109,8 @@ def _steered(message: Message, verb: str) -> str | None:
 
 @mail.get("/<message_id>/recipients.csv")
 def recipients_csv(message_id: str) -> Response:
-    """Everybody (or `?state=…`) with state and reply; text that a spreadsheet would run is escaped."""
-    message = _or_404(message_id)
-    found = queries.recipients(db.session(), message.id, forms.chosen_states(request.args, _STATES))
-    rows = [
-        (one.address, one.name, one.state, one.reply or "", one.tries, one.changed_at.isoformat(timespec="seconds"))
-        for one in found
-    ]
-    header = ("address", "name", "state", "reply", "tries", "changed at (UTC)")
-    response = Response(csv_lines(header, rows), mimetype="text/csv")
-    response.headers.set("Content-Disposition", "attachment", filename="recipients.csv")
-    return response
+    """Everybody, or `?state=…`."""
+    return exporting.recipients_csv(_or_404(message_id), forms.chosen_states(request.args, _STATES))
 
 
 @mail.get("/<message_id>/letters/<int:number>")

@@ -37,6 +37,8 @@ _MESSAGE = {
     "partly sent": ("failed", "alert"),
     "not sent": ("failed", "cross"),
 }
+#: What `state_of` may say.
+MESSAGE_STATES = tuple(_MESSAGE)
 
 
 def signs_of(state: str) -> Signs:

@@ -9,7 +9,7 @@ from flaskapp.accounts.audit import nothing_changed, write_audit
 from flaskapp.accounts.protection import requires
 from flaskapp.errors import BadArguments
 from flaskapp.extensions import db
-from flaskapp.mail import actions, markdown, outbox, queries
+from flaskapp.mail import actions, markdown, moments, outbox, queries
 from flaskapp.mail.forms import Draft
 from flaskapp.mail.letter_page import letter_page
 from flaskapp.mail.views import mail
@@ -66,6 +66,8 @@ def too_large(_: HTTPException) -> ResponseReturnValue:
     # What was typed came in the same body and could not be read.
     most = f"{actions.MOST_ATTACHED_BYTES / 1e6:.0f} MB of attachments, and 500 kB of text"
     flash(f"This mail is too large: at most {most}. Longer lists of people go in as an uploaded table.", "warning")
+    if request.endpoint == "mail.merge_send":
+        return redirect(url_for("mail.merge"), 303)
     return _page(Draft()), 413
 
 
@@ -75,7 +77,8 @@ def _page(draft: Draft, error: str = "", preview: bool = False) -> str:
         "mail/new.html",
         draft=draft,
         error=error,
-        previewing=preview,
+        again=preview or error,
+        zone=moments.zone(),
         preview=markdown.rendered(shown) if shown.strip() else "",
         templates=queries.templates(db.session()),
         most=actions.MOST_ATTACHED_BYTES,

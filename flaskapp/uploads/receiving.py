@@ -10,9 +10,9 @@ from flask import Flask, Request, current_app, g, request
 from flaskapp.uploads.storage import IncomingFile, Storage
 
 #: The endpoints that take files; everywhere else a body of this size is refused before it is read.
-ENDPOINTS = frozenset({"uploads.upload", "api.upload_table", "mail.compose"})
+ENDPOINTS = frozenset({"uploads.upload", "api.upload_table", "mail.compose", "mail.merge_send"})
 #: Where less is taken than by an upload.
-_LESS = {"mail.compose": 22_000_000}
+_LESS = {"mail.compose": 22_000_000, "mail.merge_send": 22_000_000}
 #: Room for the form's other fields.
 _FORM_BYTES = 100_000
 

@@ -246,7 +246,7 @@ def make_celery(app: Flask) -> Offload:
         worker_send_task_events=False,
         beat_scheduler="flaskapp.worker.scheduler:SqlScheduler",
         beat_max_loop_interval=1,
-        timezone="UTC",
+        timezone=settings.timezone,
         task_track_started=False,
         # How long a result may still arrive from a pool child that is gone.
         worker_lost_wait=0.5,

@@ -90,7 +90,7 @@ def _read(app: Any, name: str, written: Any) -> Entry:
     task = written.get("task")
     if not isinstance(task, str) or not task:
         raise BadSchedule(f"task must be the name of a task, e.g. 'reports.build', not {task!r:.80}.")
-    zone = _zone(app, ours.get("timezone"))
+    zone = zone_of(app, ours.get("timezone"))
     return Entry(
         name=name,
         task=task,
@@ -111,7 +111,8 @@ def _word(key: str, value: Any, allowed: tuple[str, ...]) -> str:
     return str(value)
 
 
-def _zone(app: Any, wanted: Any) -> tzinfo:
+def zone_of(app: Any, wanted: Any = None) -> tzinfo:
+    """The zone an entry names, else the installation's; raises BadSchedule."""
     key, wanted = ("timezone", wanted) if wanted is not None else ("app.conf.timezone", app.conf.timezone)
     if wanted is None:
         # Celery's own default: UTC, or this machine's clock with enable_utc = False.

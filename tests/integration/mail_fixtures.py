@@ -66,6 +66,12 @@ class Post:
         with self.bench.session() as session, session.begin():
             session.execute(update(Message).where(Message.id == message_id).values(**values))
 
+    def forget(self) -> None:
+        with self.bench.engine.begin() as connection:
+            for mapper in Base.registry.mappers:
+                if mapper.class_.__module__ == "flaskapp.mail.models":
+                    connection.execute(delete(mapper.class_))
+
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
@@ -90,7 +96,4 @@ def post(mail_bench: Bench, server: Server) -> Iterator[Post]:
     yield Post(mail_bench, server)
     mail_bench.app.config["SETTINGS"] = usual
     empty(mail_bench.engine)
-    with mail_bench.engine.begin() as connection:
-        for mapper in Base.registry.mappers:
-            if mapper.class_.__module__ == "flaskapp.mail.models":
-                connection.execute(delete(mapper.class_))
+    Post(mail_bench, server).forget()

@@ -3,6 +3,8 @@
 import io
 import re
 import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -10,11 +12,16 @@ from flask.testing import FlaskClient
 from sqlalchemy import select, text
 from werkzeug.test import TestResponse
 
+from flaskapp import create_app
 from flaskapp.errors import BadArguments
-from flaskapp.mail import contact, links
+from flaskapp.extensions import db
+from flaskapp.jobs.clock import now
+from flaskapp.jobs.models import Job
+from flaskapp.mail import links
 from flaskapp.mail.filling import Filling, variable_name
 from flaskapp.mail.models import Message, Recipient, Suppression
 from flaskapp.uploads.models import Upload
+from tests.helpers import make_current
 from tests.integration.doors_fixtures import Doors, csrf_of
 from tests.integration.mail_fixtures import Post, mail_bench, post, server  # noqa: F401 -- fixtures
 
@@ -70,6 +77,41 @@ def test_the_page_of_a_merge_moves_while_its_rows_are_filled(post: Post, doors: 
     assert "data-watch" not in ada.get(place).text
 
 
+def test_a_merge_goes_at_its_time_with_its_files(post: Post, doors: Doors):
+    ada = doors.signed_in("ada")
+    files = (io.BytesIO(b"a,b\n1,2\n"), "t.csv")
+    answer = merge(ada, upload(post, ada), when="later", send_at="2031-01-31T08:00", attachments=files)
+    assert answer.status_code == 303, answer.text
+    post.bench.run()
+    page = ada.get(answer.location).text
+    assert ("scheduled" in page, "2031-01-31 08:00 UTC" in page, "t.csv" in page) == (True, True, True)
+    assert post.inbox.letters == []
+    with post.bench.session() as session, session.begin():
+        for changed in (
+            Message.__table__.update().values(send_at=now()),
+            Recipient.__table__.update().values(next_at=now()),
+        ):
+            session.execute(changed)
+        session.execute(Job.__table__.update().values(run_at=now()))
+    post.bench.run()
+    for person in ("ada", "bob"):
+        (letter,) = post.inbox.of(f"{person}@x.example")
+        assert [(part.get_filename(), part.get_content()) for part in letter.iter_attachments()] == [
+            ("t.csv", "a,b\n1,2\n")
+        ]
+
+
+def test_too_many_files_for_a_merge_are_refused_in_a_sentence(post: Post, doors: Doors):
+    ada = doors.signed_in("ada")
+    upload_id = upload(post, ada)
+    files = [(io.BytesIO(bytes(10_500_000)), name) for name in ("a.bin", "b.bin")]
+    answer = merge(ada, upload_id, attachments=files)
+    assert (answer.status_code, "more than 20 MB" in answer.text) == (422, True)
+    answer = merge(ada, upload_id, attachments=(io.BytesIO(bytes(23_000_000)), "a.bin"))
+    assert (answer.status_code, answer.location) == (303, "/mail/merge")
+    assert newest(post) is None
+
+
 def test_a_row_without_a_value_sends_nothing_to_anybody(post: Post, doors: Doors):
     ada = doors.signed_in("ada")
     rows = "".join(f"Ada{n},ada{n}@x.example\n" for n in range(1500))
@@ -93,13 +135,12 @@ def test_a_row_without_a_value_sends_nothing_to_anybody(post: Post, doors: Doors
         (b'First name,E-Mail\nAda,"ada@x.example\nBcc: v@x.example"\n', "line break"),
     ],
 )
-def test_a_bad_row_is_named_and_nothing_is_sent(post: Post, doors: Doors, table: bytes, words: str):
+def test_a_bad_row_is_named_beside_the_form_and_nothing_is_sent(post: Post, doors: Doors, table: bytes, words: str):
     ada = doors.signed_in("ada")
-    merge(ada, upload(post, ada, table))
-    post.bench.run()
-    problem = str(newest(post).problem)
-    assert words in problem
-    assert problem.startswith("Row ")
+    answer = merge(ada, upload(post, ada, table))
+    assert (answer.status_code, words in answer.text, ">Row " in answer.text) == (422, True, True)
+    assert "Dear {{ first_name }}" in answer.text
+    assert newest(post) is None
     assert post.inbox.letters == []
 
 
@@ -134,6 +175,41 @@ def test_a_merge_that_is_killed_half_way_writes_to_each_once(post: Post, doors: 
     post.bench.run()
     assert post.states(message.id) == ["accepted"] * 1200
     assert set(post.inbox.counts().values()) == {1}
+
+
+def test_a_merge_whose_job_failed_says_so(post: Post, doors: Doors):
+    ada = doors.script("ada")
+    merge(doors.signed_in("ada"), upload(post, doors.signed_in("ada")))
+    job_id = str(newest(post).job_id)
+    gone = {
+        "state": "failed",
+        "finished_at": now(),
+        "live_key": None,
+        "error_type": "Crashed",
+        "error_message": "It died.",
+    }
+    post.bench.change(job_id, **gone)
+    post.bench.submit("mail.sweep")
+    post.bench.run()
+    shown = ada.get(f"/messages/{newest(post).id}").json
+    assert (shown["state"], shown["problem"]) == ("failed", "Its rows were not filled: It died. Nothing was sent.")
+    assert ada.post(f"/jobs/{job_id}/run-again").status_code == 202
+    post.bench.run()
+    assert post.states(newest(post).id) == ["accepted", "accepted"]
+
+
+def test_a_merge_whose_job_is_cancelled_sends_nothing_until_it_is_run_again(post: Post, doors: Doors):
+    ada = doors.script("ada")
+    place = merge(doors.signed_in("ada"), upload(post, doors.signed_in("ada"))).location
+    message_id = place.rsplit("/", 1)[1]
+    job_id = ada.get(f"/messages/{message_id}").json["job_id"]
+    assert ada.post(f"/jobs/{job_id}/cancel").status_code == 202
+    post.bench.run()
+    page = doors.signed_in("ada").get(place).text
+    assert ("Its job was cancelled" in page, "failed" in page, post.inbox.letters) == (True, True, [])
+    assert ada.post(f"/jobs/{job_id}/run-again").status_code == 202
+    post.bench.run()
+    assert post.states(message_id) == ["accepted", "accepted"]
 
 
 @pytest.mark.parametrize(
@@ -242,7 +318,6 @@ def write_to_us(browser: FlaskClient, **fields: str) -> TestResponse:
 def test_a_stranger_writes_to_us_and_to_nobody_else(post: Post, doors: Doors):
     assert doors.browser().get("/contact").status_code == 404
     post.set(mail_contact="team@z.example")
-    contact.init_app(post.bench.app)
     answer = write_to_us(doors.browser(), to="victim@x.example", bcc="victim@x.example", mail_from="boss@z.example")
     assert "Thank you" in answer.text
     post.bench.run()
@@ -264,14 +339,12 @@ def test_a_stranger_writes_to_us_and_to_nobody_else(post: Post, doors: Doors):
 )
 def test_a_stranger_cannot_add_a_header(post: Post, doors: Doors, fields: dict[str, str]):
     post.set(mail_contact="team@z.example")
-    contact.init_app(post.bench.app)
     assert write_to_us(doors.browser(), **fields).status_code == 422
     assert post.bench.jobs() == []
 
 
 def test_a_stranger_may_write_five_times_an_hour(post: Post, doors: Doors):
     post.set(mail_contact="team@z.example")
-    contact.init_app(post.bench.app)
     answers = [write_to_us(doors.browser()).status_code for _ in range(6)]
     assert answers == [*[200] * 5, 429]
     # Neither a new cookie nor a made-up forwarding header is another address.
@@ -280,7 +353,7 @@ def test_a_stranger_may_write_five_times_an_hour(post: Post, doors: Doors):
     form = {"csrf_token": csrf_of(browser, "/contact"), "email": "eve@y.example", "text": "again"}
     assert browser.post("/contact", data=form, headers=forged).status_code == 429
     # A signed-in account is counted on its own, from wherever it comes.
-    contact.init_app(post.bench.app)
+    post.forget()
     ada, answers = doors.signed_in("ada"), []
     for number in range(6):
         form = {"csrf_token": csrf_of(ada, "/contact"), "email": "eve@y.example", "text": "again"}
@@ -288,9 +361,22 @@ def test_a_stranger_may_write_five_times_an_hour(post: Post, doors: Doors):
     assert [answer.status_code for answer in answers] == [*[200] * 5, 429]
 
 
+def test_all_web_processes_count_a_strangers_messages_together(post: Post, doors: Doors):
+    post.set(mail_contact="team@z.example")
+    other = create_app(post.bench.app.config["SETTINGS"])  # what another process would make
+    sites = [doors, Doors(other)]
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda n: write_to_us(sites[n % 2].browser()).status_code, range(8)))
+    with other.app_context():
+        db.engine.dispose()
+    make_current(post.bench.app)
+    assert Counter(answers) == {200: 5, 429: 3}
+    with post.bench.session() as session:
+        assert len(session.scalars(select(Message)).all()) == 5
+
+
 def test_a_program_that_fills_every_field_is_not_heard(post: Post, doors: Doors):
     post.set(mail_contact="team@z.example")
-    contact.init_app(post.bench.app)
     assert "Thank you" in write_to_us(doors.browser(), website="http://spam").text
     assert post.bench.jobs() == []
 

@@ -52,6 +52,29 @@ def test_what_is_typed_is_sent_with_its_attachment(post: Post, doors: Doors):
     assert counters(page)["accepted"][0] == "2"
 
 
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("2031-01-31T08:00", "2031-01-31T07:00:00"),
+        # The clock jumps from 2 to 3 on this night, and shows 2:30 twice on the other.
+        ("2031-03-30T02:30", "2031-03-30T01:00:00"),
+        ("2031-10-26T02:30", "2031-10-26T00:30:00"),
+    ],
+)
+def test_a_time_is_meant_by_the_clock_of_the_installation(post: Post, doors: Doors, written: str, meant: str):
+    post.bench.celery.conf.timezone = "Europe/Berlin"
+    try:
+        ada = doors.signed_in("ada")
+        assert "Europe/Berlin" in ada.get("/mail/new").text
+        answer = compose(ada, when="later", send_at=written)
+        assert answer.status_code == 303, answer.text
+        shown = doors.script("ada").get(f"/messages/{answer.location.rsplit('/', 1)[1]}").json
+        assert shown["send_at"] == f"{meant}+00:00"
+        assert " CE" in ada.get(answer.location).text
+    finally:
+        post.bench.celery.conf.timezone = "UTC"
+
+
 def test_every_number_opens_its_list(post: Post, doors: Doors):
     ada = doors.signed_in("ada")
     place = compose(ada, to="ada@x.example\nno@x.example\nno2@x.example\nlater@x.example").location
@@ -88,6 +111,8 @@ def test_pause_and_go_on_by_their_buttons(post: Post, doors: Doors):
         ({"to": ""}, "to is empty"),
         ({"subject": "a\rBcc: v@x"}, "line break"),
         ({"when": "later", "send_at": "tomorrow"}, "Choose a day and a time"),
+        ({"when": "later", "send_at": "9999-12-31T23:59"}, "Choose a day and a time"),
+        ({"when": "later", "send_at": "0001-01-01T00:00"}, "Choose a day and a time"),
         ({"attachments": 21_000_000}, "more than 20 MB"),
     ],
 )

@@ -176,6 +176,8 @@ def test_uploads_and_messages_stay_in_a_folder_with_odd_signs(tmp_path: Path) ->
         ("MAIL_FROM", "a@b\r\nBcc: v@x", "no plain address"),
         ("MAIL_CONTACT", "nobody", "no plain address"),
         ("MAIL_RATE", "-1", "at least 0"),
+        ("TIMEZONE", "Europe/Berlim", "no time zone that this machine knows"),
+        ("TIMEZONE", "../../etc/passwd", "no time zone that this machine knows"),
     ],
 )
 def test_mail_that_could_not_leave_is_found_at_the_start(tmp_path: Path, name: str, value: str, sentence: str) -> None:
