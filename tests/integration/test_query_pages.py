@@ -18,6 +18,7 @@ from flaskapp.query.models import QueryRun, SavedQuery
 from flaskapp.worker.testing import run_due_jobs
 from tests.helpers import make_current
 from tests.integration.doors_fixtures import Doors, csrf_of, doors  # noqa: F401
+from tests.integration.query_fixtures import run_all
 
 MIXED = (
     "SELECT 1 AS id, '=1+1' AS \"<b>name\", 2.5 AS id UNION ALL SELECT 2, '-5', NULL UNION ALL SELECT 10, 'née', 7.0"
@@ -29,11 +30,6 @@ def site(doors: Doors) -> Flask:
     make_current(doors.app)
     doors.app.extensions["celery"].loader.import_default_modules()
     return doors.app
-
-
-def run_all(site: Flask) -> None:
-    with site.app_context():
-        run_due_jobs()
 
 
 def post(browser: FlaskClient, path: str, page: str = "/query", **fields: str) -> str:
