@@ -133,6 +133,7 @@ def test_a_parameter_is_bound_and_never_spliced(site: Flask, doors: Doors) -> No
     found = rows(site, ada, f"SELECT name FROM {table} WHERE name = :name AND height > :least", name="Bob", least=100)
     assert found == [["Bob"]]
     assert rows(site, ada, f"SELECT count(*) FROM {table} WHERE name <> ':no' AND height > :n /* :x */", n=175) == [[1]]
+    assert rows(site, ada, f"SELECT count(*) FROM {table} WHERE name = :äöü", äöü="Åsa") == [[1]]
     missing = ada.post("/queries", {"sql": "SELECT :who"})
     assert missing.status_code == 422
     assert ":who" in missing.json["detail"]
@@ -228,3 +229,12 @@ def test_a_stranger_learns_nothing_of_a_question(site: Flask, doors: Doors) -> N
 )
 def test_what_cannot_be_a_question_is_refused_at_once(site: Flask, doors: Doors, body: dict[str, Any]) -> None:
     assert doors.script("ada").post("/queries", body).status_code == 422
+
+
+def test_a_number_without_an_end_is_no_parameter(site: Flask, doors: Doors) -> None:
+    ada = doors.script("ada")
+    sent = ada.post(
+        "/queries", data='{"sql": "SELECT :a", "parameters": {"a": 1e999}}', content_type="application/json"
+    )
+    assert sent.status_code == 422
+    assert "parameter a" in sent.json["detail"]

@@ -149,6 +149,54 @@ def test_a_saved_question_runs_by_itself_and_says_when_a_threshold_is_crossed(si
     assert "is not a rhythm" in wrong.text
 
 
+@pytest.mark.parametrize(
+    ("fields", "word"),
+    [
+        ({"crontab": "*/1" + ",*/1" * 60 + " * * * *"}, "rhythm"),
+        ({"crontab": "0 0 30 2 *"}, "rhythm"),
+        ({"timezone": "Nowhere/Here"}, "time zone"),
+        ({"timezone": "a\0b"}, "time zone"),
+        ({"crontab": "0 7 * * *", "timezone": "x" * 500}, "time zone"),
+        ({"mail_to": "not an address"}, "not one address"),
+        ({"mail_to": "ada@example.org\0"}, "control character"),
+        ({"alert_column": "a\0b", "alert_sign": ">", "alert_value": "1"}, "column"),
+        ({"alert_column": "jobs", "alert_sign": ">", "alert_value": "1e999"}, "number"),
+    ],
+)
+def test_settings_that_cannot_be_kept_are_refused_with_a_sentence(
+    site: Flask, doors: Doors, fields: dict[str, str], word: str
+) -> None:
+    browser = doors.signed_in()
+    place = post(browser, f"{asked(site, browser, 'SELECT 1 AS jobs')}/save", name="How many")
+    post(browser, f"{place}/schedule", crontab="0 7 * * *", mail_to="ada@example.org")
+    post(browser, f"{place}/schedule", **fields)
+    warning = re.search(r'class="note note-warning".*?</p>', browser.get(place).text, re.DOTALL)
+    assert warning
+    assert word in warning[0]
+    with site.app_context():
+        saved = db.session.scalars(db.select(SavedQuery)).one()
+        assert (saved.crontab, saved.timezone, saved.mail_to) == ("0 7 * * *", "UTC", "ada@example.org")
+
+
+def test_a_name_is_taken_once(site: Flask, doors: Doors) -> None:
+    """Else whoever saves another one by that name would stop what beat_schedule.py asks by it."""
+    ada, eve = doors.signed_in("ada"), doors.signed_in("eve")
+    post(ada, f"{asked(site, ada, 'SELECT 1')}/save", name="Failures of the week")
+    other = asked(site, eve, "SELECT 2")
+    assert post(eve, f"{other}/save", name=" Failures of the week ") == other
+    assert "There is a saved question of that name" in eve.get(other).text
+    with site.app_context():
+        assert db.session.scalar(db.select(db.func.count(SavedQuery.id))) == 1
+
+
+def test_numbers_that_nobody_can_draw_break_no_page(site: Flask, doors: Doors) -> None:
+    browser = doors.signed_in()
+    place = asked(site, browser, "SELECT 'x' AS a, '-nan' AS b, 1e300 AS c UNION ALL SELECT 'y', '-5', -1e300")
+    for y in ("2", "3"):
+        for kind in ("bar", "line", "scatter", "histogram"):
+            assert browser.get(f"{place}?chart={kind}&x=1&y={y}").status_code == 200
+
+
 def test_an_answer_that_came_by_itself_is_mailed_with_its_chart_and_never_anothers(site: Flask, doors: Doors) -> None:
     browser = doors.signed_in("ada")
     place = post(browser, f"{asked(site, browser, MIXED)}/save", name="Each morning")
