@@ -89,6 +89,15 @@ def test_a_link_fills_the_editor_and_runs_nothing(site: Flask, doors: Doors) -> 
         assert db.session.scalar(db.select(db.func.count(QueryRun.id))) == 0
 
 
+def test_a_link_that_no_server_would_take_is_not_offered(site: Flask, doors: Doors) -> None:
+    browser = doors.signed_in()
+    place = asked(site, browser, f"SELECT '{'x' * 5000}' AS long")
+    assert "Copy a link to this question" not in browser.get(place).text
+    saved = post(browser, f"{place}/save", place, name="Long")
+    assert f'"http://localhost{saved}"' in browser.get(place).text
+    assert "Copy a link to this question" in browser.get(asked(site, browser, "SELECT 1")).text
+
+
 def test_a_question_without_its_parameter_gets_a_field_and_loses_nothing(site: Flask, doors: Doors) -> None:
     browser = doors.signed_in()
     sent = browser.post("/query", data={"sql": "SELECT :who", "csrf_token": csrf_of(browser, "/query")})
