@@ -153,11 +153,14 @@ def _url(name: str, value: str, schemes: set[str]) -> str:
     try:
         parts = urlsplit(value)
         scheme, _port = parts.scheme, parts.port
-    except ValueError as problem:
-        raise BadSetting(f"{name} cannot be read as a URL ({problem}). Write e.g. {_EXAMPLES[name]}.") from problem
+    except ValueError:
+        # Nothing of the value is repeated, by urlsplit neither: it holds a password.
+        raise BadSetting(
+            f"{name} cannot be read as a URL. Write e.g. {_EXAMPLES[name]}; escape odd signs in the password with %."
+        ) from None
     if scheme not in schemes:
         raise BadSetting(
-            f"{name} begins with {scheme or value[:20]!r}, which is not supported. "
+            f"{name} begins with {f'{scheme}://' if '://' in value else 'no scheme'}, which is not supported. "
             f"It must begin with one of: {', '.join(f'{known}://' for known in sorted(schemes))}."
         )
     return value

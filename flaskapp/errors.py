@@ -21,7 +21,7 @@ class NotConfirmed(OffloadError):
 
 
 class UncommittedJobs(OffloadError):
-    """A request ended well but left submitted jobs uncommitted: they would vanish silently."""
+    """A request, or an app context in a task, ended well but left submitted jobs uncommitted: they would vanish."""
 
 
 class BadArguments(OffloadError):

@@ -9,6 +9,7 @@ from typing import Any
 
 from celery import chain, chord, group, shared_task
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
+from flask import current_app
 from sqlalchemy import create_engine, event, insert, select, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
@@ -201,6 +202,14 @@ def add_to_chord(task: Any, value: int) -> int:
 
 def submit_child(task: Any, *fate_of_child: Any) -> str:
     return str(task.app.tasks["tests.fate"].delay(*fate_of_child).id)
+
+
+def submit_child_in_a_context_of_its_own(task: Any, commit: bool) -> str:
+    with current_app._get_current_object().app_context():
+        child = str(task.app.tasks["tests.fate"].delay("ok").id)
+        if commit:
+            db.session.commit()
+    return child
 
 
 def submit_chord_then_fail(task: Any) -> None:

@@ -194,7 +194,7 @@ class Recorder:
                 troubles += 1
                 if may_pass(trouble) and troubles < _TOGETHER:
                     self._recording.keep(offers, outcomes)
-                else:
+                elif offers or outcomes:
                     logger.info("A group cannot be recorded; taking it apart", exc_info=True)
                     if self._recording.record_apart(offers, outcomes):
                         continue

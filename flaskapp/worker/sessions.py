@@ -1,7 +1,7 @@
 """What Flask-SQLAlchemy's session does for the job core at each commit.
 
 Before: a commit inside a running attempt is fenced, so a worker thought dead cannot write. After: the outbox is
-nudged. And a request may not end well with submitted jobs that nobody committed.
+nudged. And neither a request nor an app context inside a task may end well with submitted jobs that nobody committed.
 """
 
 from flask import Flask, Response
@@ -25,6 +25,7 @@ def watch(app: Flask) -> None:
         event.listen(db.session, "after_commit", _nudge)
         event.listen(db.session, "after_soft_rollback", _forget)
     app.after_request(_refuse_uncommitted)
+    app.teardown_appcontext(_refuse_to_lose_children)
 
 
 def _fence(session: Session) -> None:
@@ -81,6 +82,16 @@ def _refuse_uncommitted(response: Response) -> Response:
             "Call db.session.commit() in the view."
         )
     return response
+
+
+def _refuse_to_lose_children(problem: BaseException | None) -> None:
+    """An app context that a task opened has a session of its own, which the attempt's commit does not reach."""
+    if problem is None and current_attempt() is not None and (left := uncommitted_jobs()):
+        db.session.rollback()
+        raise UncommittedJobs(
+            f"The app context inside the task ended with {len(left)} submitted job(s) not committed: "
+            f"{', '.join(left[:5])}. Call db.session.commit() in it, or leave it out: a task has one already."
+        )
 
 
 def uncommitted_jobs() -> list[str]:

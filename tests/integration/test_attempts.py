@@ -164,6 +164,22 @@ def test_a_failing_tasks_child_never_was(bench: Bench) -> None:
     assert bench.account().drift == 0
 
 
+def test_a_child_of_an_app_context_inside_the_task_is_not_lost_silently(bench: Bench) -> None:
+    job_id = bench.fate("submit_child_in_a_context_of_its_own", False)
+    bench.run()
+
+    job = bench.job(job_id)
+    assert (job.state, job.error_type) == (F, "UncommittedJobs")
+    assert "Call db.session.commit() in it" in (job.error_message or "")
+
+
+def test_a_child_committed_in_an_app_context_inside_the_task_runs(bench: Bench) -> None:
+    job_id = bench.fate("submit_child_in_a_context_of_its_own", True)
+    bench.run()
+
+    assert bench.state(bench.result(job_id).get(timeout=1)) == S
+
+
 # --- retries ----------------------------------------------------------------------------------------------
 
 

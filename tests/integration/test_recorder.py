@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from flaskapp.jobs.limits import Rule
 from flaskapp.jobs.models import DeadLetter, JobState, Probe
 from flaskapp.jobs.outcomes import Claimed, Hint, RetryLater, Stopped, Succeeded, Wish
 from flaskapp.jobs.unknown import UNKNOWN
+from flaskapp.worker import recorder as recorder_module
 from flaskapp.worker import refused, slots
 from flaskapp.worker.recorder import Recorder
 from tests.helpers import wait_until
@@ -458,6 +460,24 @@ def test_a_letter_waits_for_a_database_that_is_away(
 
     wait_until(lambda: answers, 5, "it is answered")
     assert letters_of(session) == ["malformed"]
+
+
+def test_a_letter_that_the_database_never_takes_is_not_tried_without_a_pause(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    happened: list[str] = []
+
+    def always_away(errands: Any) -> None:
+        happened.append("try")
+        raise OperationalError("INSERT", {}, Exception("away"))
+
+    monkeypatch.setattr(recorder._errands, "_write", always_away)
+    monkeypatch.setattr(recorder_module, "time", SimpleNamespace(sleep=lambda _: happened.append("pause")))
+    started(recorder).bury(Letter("malformed"), lambda: happened.append("answer"))
+
+    wait_until(lambda: len(happened) >= 12, 5, "it has tried six times")
+    recorder._errands.clear()
+    assert happened[:12] == ["try", "pause"] * 6
 
 
 def test_what_cannot_be_written_at_all_stops_no_other(recorder: Recorder, session: Session) -> None:

@@ -87,7 +87,8 @@ class RabbitMQ(Service):
         return self.url_of(name)
 
     def delete_vhost(self, name: str) -> None:
-        self.api("DELETE", f"/vhosts/{quote(name, safe='')}")
+        # Its 35 queues go one by one, each with its fsyncs.
+        self.api("DELETE", f"/vhosts/{quote(name, safe='')}", timeout=60)
 
     def api(self, method: str, path: str, body: object = None, timeout: float = 10) -> object:
         """Call the management API below /api; statistics there lag by about 5 s."""

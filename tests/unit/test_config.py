@@ -145,6 +145,13 @@ def test_an_address_that_leads_nowhere_is_said_at_start(tmp_path: Path, name: st
         settings(tmp_path, **{name: value})
 
 
+@pytest.mark.parametrize("url", ["amqp://me:hun#ter@host//", "amqp://me:[hunter@host//", "://me:hunter@host//"])
+def test_a_broken_address_of_the_broker_repeats_no_password(tmp_path: Path, url: str) -> None:
+    with pytest.raises(BadSetting, match="BROKER_URL") as told:
+        settings(tmp_path, BROKER_URL=url)
+    assert "hun" not in str(told.value)
+
+
 def test_an_empty_kept_key_is_not_used(tmp_path: Path) -> None:
     (tmp_path / "secret_key").touch()
     with pytest.raises(BadSetting, match="SECRET_KEY"):
