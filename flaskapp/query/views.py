@@ -168,7 +168,7 @@ def _shown(found: QueryRun) -> dict[str, Any]:
 
 
 def _link(found: QueryRun, saved: Any) -> str:
-    """For others, who ask it with their own rights; empty if it is too long, then it can be saved and shared by name."""
+    """For others, who ask it with their own rights; empty if it is too long: then a saved one is shared by its page."""
     fields = _as_fields(loads(found.parameters))
     if saved is not None and saved.sql == found.sql:
         link = url_for("query.saved", saved_id=saved.id, **fields, _external=True)
