@@ -19,6 +19,8 @@ _QUEUE_COLUMNS = (
 _NODE_COLUMNS = "name,running,mem_alarm,disk_free_alarm,mem_used,mem_limit,disk_free,disk_free_limit"
 _WELL = {"running", "idle", "flow"}
 _LARGEST = 2**53
+#: Of queues, one by one; a page of hundreds would hide the queues themselves.
+_MOST_ALARMS = 10
 
 
 class QueueFigures(NamedTuple):
@@ -73,6 +75,8 @@ class Figures:
     @property
     def alarms(self) -> list[str]:
         down = [f"The queue {name} is {one.state}." for name, one in self.queues.items() if not one.is_well]
+        if len(down) > _MOST_ALARMS:
+            down[_MOST_ALARMS:] = [f"{len(down) - _MOST_ALARMS} more queues are ill."]
         return [alarm for node in self.nodes or () for alarm in node.alarms] + down
 
 

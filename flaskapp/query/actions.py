@@ -1,5 +1,6 @@
 """What people do with questions: ask, look at the answer, keep one under a name."""
 
+import math
 from typing import Any
 from uuid import uuid4
 
@@ -65,6 +66,8 @@ def _check_value(name: str, value: Any) -> None:
         raise BadArguments(f"The parameter {name} is too long, or has a NUL character in it.")
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         raise BadArguments(f"The parameter {name} does not fit into 64 bits.")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise BadArguments(f"The parameter {name} is no number that can be written out. Give it as a text.")
     if not isinstance(value, str | int | float | bool | None):
         raise BadArguments(f"The parameter {name} must be a text, a number, true, false or null.")
 

@@ -4,6 +4,7 @@ So a chart in a page obeys the page's policy and theme. One that travels by mail
 is drawn as PNG too: mail programs show no SVG.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,8 +21,6 @@ _MOST = {"bar": 60, "line": 1500, "scatter": 1500}
 _BINS = 20
 _LABELS = 12
 _WIDTH, _HEIGHT = 680, 340
-#: A page forgives these in a label, a reader of XML does not.
-_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 #: As query.css has it, in light colours. The first family is ours: it comes with as_png.
 _ON_PAPER = (
     "svg{font-family:'Source Sans Pro','DejaVu Sans',Arial,Helvetica,sans-serif;font-size:13px}"
@@ -31,6 +30,9 @@ _ON_PAPER = (
     ".series{fill:#2b94ce;stroke:#2b94ce}.series rect,.series .dot{stroke:none}"
     ".series .line{fill:none;stroke-width:2}.tooltip,.text-overlay,.legends{display:none}"
 )
+_LONGEST_LABEL = 200
+#: What no XML may hold.
+_NO_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 
 @dataclass(frozen=True)
@@ -71,10 +73,9 @@ def read_choice(fields: Mapping[str, str], columns: int) -> Choice | None:
 
 def drawn(choice: Choice, columns: list[str], rows: list[list[Any]]) -> str:
     """SVG for the page, without a style or a script; empty if there is nothing to draw."""
-    chart = _chart(choice, columns, rows, css=[], js=[])
-    if chart is None:
+    root = _tree(_chart(choice, columns, rows, css=[], js=[]))
+    if root is None:
         return ""
-    root = chart.render_tree()
     for parent in root.iter():
         for child in list(parent):
             if not isinstance(child.tag, str) or child.tag.rpartition("}")[2] in ("defs", "script", "style"):
@@ -82,14 +83,14 @@ def drawn(choice: Choice, columns: list[str], rows: list[list[Any]]) -> str:
             child.attrib.pop("style", None)
     root.attrib.pop("style", None)
     root.set("role", "img")
-    root.set("aria-label", f"{KINDS[choice.kind]}: {columns[choice.y]} by {columns[choice.x]}")
+    root.set("aria-label", f"{KINDS[choice.kind]}: {_label(columns[choice.y])} by {_label(columns[choice.x])}")
     text: str = ElementTree.tostring(root, encoding="unicode")
     return text
 
 
 def standing_alone(choice: Choice, columns: list[str], rows: list[list[Any]]) -> str:
     """The same SVG with the colours of paper, for a mail or a file."""
-    svg = _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", drawn(choice, columns, rows))
+    svg = drawn(choice, columns, rows)
     return svg.replace(">", f"><style>{_ON_PAPER}</style>", 1) if svg else ""
 
 
@@ -102,7 +103,20 @@ def as_png(svg: str) -> bytes:
     return bytes(resvg_py.svg_to_bytes(svg, background="#ffffff", width=wide, height=high, font_files=[font]))
 
 
+def _tree(chart: Any) -> Any:
+    try:
+        return None if chart is None else chart.render_tree()
+    except (ArithmeticError, ValueError):
+        # Its scales trip over spans beyond a float's, and over points that a float cannot tell apart.
+        return None
+
+
+def _label(value: Any) -> str:
+    return _NO_XML.sub("\N{REPLACEMENT CHARACTER}", "–" if value is None else str(value)[:_LONGEST_LABEL])
+
+
 def _chart(choice: Choice, columns: list[str], rows: list[list[Any]], **look: Any) -> Any:
+    columns = [_label(name) for name in columns]
     look |= {
         "width": _WIDTH,
         "height": _HEIGHT,
@@ -133,7 +147,7 @@ def _named(kind: Any, choice: Choice, columns: list[str], rows: list[list[Any]],
     kept = [row for row in rows if as_number(row[choice.y]) is not None][: _MOST[choice.kind]]
     if not kept:
         return None
-    labels = ["–" if row[choice.x] is None else str(row[choice.x]) for row in kept]
+    labels = [_label(row[choice.x]) for row in kept]
     # Of many labels some are written.
     room = _LABELS if max(map(len, labels)) > 4 else 2 * _LABELS
     step = max(1, -(-len(kept) // room))
@@ -159,10 +173,10 @@ def _points(choice: Choice, columns: list[str], rows: list[list[Any]], look: dic
 
 
 def _distribution(choice: Choice, columns: list[str], rows: list[list[Any]], look: dict[str, Any]) -> Any:
-    values = [number for row in rows if (number := as_number(row[choice.y])) is not None and number == number]
-    if not values:
+    values = [number for row in rows if (number := as_number(row[choice.y])) is not None]
+    least, most = min(values, default=0.0), max(values, default=0.0)
+    if not values or not math.isfinite(most - least):
         return None
-    least, most = min(values), max(values)
     width = (most - least) / _BINS or 1.0
     counts = [0] * _BINS
     for value in values:

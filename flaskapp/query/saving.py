@@ -4,6 +4,7 @@ A rhythm is a crontab in its own zone. Beat asks each minute what is due; each d
 `next_due_at` first.
 """
 
+import math
 from datetime import datetime
 from typing import Any
 from uuid import uuid4
@@ -16,12 +17,14 @@ from sqlalchemy.orm import Session
 
 from flaskapp.errors import BadArguments
 from flaskapp.jobs.clock import now
+from flaskapp.mail.addresses import mailboxes
 from flaskapp.query.actions import checked
 from flaskapp.query.charts import Choice
 from flaskapp.query.child.parameters import names_in
 from flaskapp.query.models import QueryRun, SavedQuery
 from flaskapp.worker.rhythms import read_rhythm
 
+_LONGEST_RHYTHM = 100
 SIGNS = (">", ">=", "<", "<=", "=", "<>")
 
 
@@ -30,6 +33,8 @@ def save(session: Session, name: str, sql: str, parameters: dict[str, Any], owne
     name = name.strip()
     if not 1 <= len(name) <= 120 or not name.isprintable():
         raise BadArguments("Give it a name of 1 to 120 characters, e.g. Failures of the last week.")
+    if session.scalar(sa.select(SavedQuery.id).where(SavedQuery.name == name).limit(1)) is not None:
+        raise BadArguments("There is a saved question of that name. Choose another one: schedules ask by it.")
     kept = checked(sql, {wanted: parameters.get(wanted, "") for wanted in names_in(sql)})
     saved = SavedQuery(id=str(uuid4()), owner=owner, name=name, sql=sql, parameters=dumps(kept))
     session.add(saved)
@@ -74,9 +79,11 @@ def chart_of(saved: SavedQuery, columns: int) -> Choice | None:
 def set_rhythm(session: Session, saved: SavedQuery, text: str, zone: str, mail_to: str) -> None:
     """Five fields of a crontab, or nothing: then it runs when somebody asks."""
     text, zone = " ".join(text.split()), zone.strip() or "UTC"
-    saved.crontab, saved.timezone = text or None, zone
-    saved.mail_to = "\n".join(mail_to.replace(",", " ").split())
-    saved.next_due_at = next_time(text, zone, moment(session)) if text else None
+    addresses = mail_to.replace(",", " ").split()
+    people = [one.address for one in mailboxes(addresses, "Mail the answer to")] if addresses else []
+    due_at = next_time(text or "0 0 * * *", zone, moment(session))
+    saved.crontab, saved.timezone, saved.mail_to = text or None, zone, "\n".join(people)
+    saved.next_due_at = due_at if text else None
 
 
 def next_time(text: str, zone: str, after: datetime) -> datetime | None:
@@ -85,7 +92,7 @@ def next_time(text: str, zone: str, after: datetime) -> datetime | None:
     except (ValueError, OSError, LookupError) as problem:
         raise BadArguments(f"{zone[:40]!r} is not a time zone. Write e.g. Europe/Berlin, or UTC.") from problem
     try:
-        if len(text.split()) != 5:
+        if len(text.split()) != 5 or len(text) > _LONGEST_RHYTHM:
             raise ValueError
         return read_rhythm(crontab.from_string(text), False, clock).next_time(after)
     except (ValueError, ParseException) as problem:
@@ -107,7 +114,7 @@ def set_alert(saved: SavedQuery, column: str, sign: str, value: str) -> None:
         number = float(value)
     except ValueError as problem:
         raise BadArguments("The threshold must be a number, e.g. 10.") from problem
-    if number != number or abs(number) == float("inf") or len(column) > 255:
+    if not math.isfinite(number) or len(column) > 255 or not column.isprintable():
         raise BadArguments("The threshold must be a number, and the column one of the answer.")
     saved.alert_column, saved.alert_sign, saved.alert_value = column, sign, number
 

@@ -1,5 +1,6 @@
 """An answer as a page shows it: sorted, its first rows, each value as a cell."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,7 +52,7 @@ def as_number(value: Any) -> float | None:
             number = float(value)
         except ValueError:
             return None
-        return number if abs(number) != float("inf") else None
+        return number if math.isfinite(number) else None
     return None
 
 

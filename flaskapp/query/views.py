@@ -22,6 +22,8 @@ from flaskapp.query.models import QueryRun
 from flaskapp.worker.sessions import wake_relay
 
 query = Blueprint("query", __name__, url_prefix="/query")
+#: Servers take no longer ones, ours included.
+_LONGEST_LINK = 4000
 EXAMPLE = "SELECT state, count(*) AS jobs\nFROM job\nGROUP BY state\nORDER BY jobs DESC"
 
 
@@ -158,11 +160,21 @@ def _shown(found: QueryRun) -> dict[str, Any]:
         "kinds": charts.KINDS,
         "chart": charts.drawn(choice, columns, rows) if choice else "",
         "saved_query": saved,
-        "share": url_for("query.index", sql=found.sql, **_as_fields(loads(found.parameters)), _external=True),
+        "share": _link(found, saved),
         "is_mine": found.owner == current_user.name,
         "error": found.error
         or (job.error_message if job is not None and job.state in ("failed", "cancelled") else None),
     }
+
+
+def _link(found: QueryRun, saved: Any) -> str:
+    """For others, who ask it with their own rights; empty if it is too long: then a saved one is shared by its page."""
+    fields = _as_fields(loads(found.parameters))
+    if saved is not None and saved.sql == found.sql:
+        link = url_for("query.saved", saved_id=saved.id, **fields, _external=True)
+    else:
+        link = url_for("query.index", sql=found.sql, **fields, _external=True)
+    return link if len(link) < _LONGEST_LINK else ""
 
 
 def _choice(columns: list[str], rows: list[list[Any]], saved: Any) -> Choice | None:

@@ -10,6 +10,7 @@ from flask import Flask
 
 from flaskapp import config, create_app
 from flaskapp.extensions import db
+from flaskapp.worker.testing import run_due_jobs
 from tests.helpers import environment, make_current
 from tests.integration.doors_fixtures import Doors
 
@@ -38,3 +39,8 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 def doors(site: Flask) -> Doors:
     make_current(site)
     return Doors(site)
+
+
+def run_all(app: Flask) -> None:
+    with app.app_context():
+        run_due_jobs()

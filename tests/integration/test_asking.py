@@ -10,16 +10,10 @@ from flask import Flask
 from flaskapp.accounts.models import Account
 from flaskapp.extensions import db
 from flaskapp.mail import actions
-from flaskapp.worker.testing import run_due_jobs
 from tests.integration.doors_fixtures import Doors, Script
-from tests.integration.query_fixtures import doors, site  # noqa: F401
+from tests.integration.query_fixtures import doors, run_all, site  # noqa: F401
 
 TABLE = "name,height\nÅsa,170\nBob,180\n"
-
-
-def run_all(app: Flask) -> None:
-    with app.app_context():
-        run_due_jobs()
 
 
 def ask(site: Flask, script: Script, sql: str, **parameters: Any) -> dict[str, Any]:
@@ -107,6 +101,19 @@ def test_no_condition_is_tried_on_rows_that_are_not_theirs(site: Flask, doors: D
     assert theirs not in str(answer["rows"])
 
 
+def test_no_condition_is_tried_on_a_row_that_an_index_finds(site: Flask, doors: Doors) -> None:
+    theirs = doors.script("oscar").submit()["id"]
+    tricks = {
+        "sqlite": "json_extract(CASE WHEN j.id > '0' THEN '{{' ELSE '1' END, '$') = 1",
+        "postgresql": "j.id::int = 1",
+        "mariadb": "9223372036854775807 + (j.id > '0') = 1",
+    }
+    trick = tricks[site.config["SETTINGS"].database_url.get_backend_name()]
+    sql = f"SELECT 1 FROM (SELECT '{theirs}' AS id) AS wanted CROSS JOIN job j WHERE j.id = wanted.id AND {trick}"
+    assert rows(site, doors.script("victor"), sql) == []
+    assert ask(site, doors.script("olga", "operator"), sql)["state"] == "failed"
+
+
 def test_a_question_runs_with_the_rights_of_the_moment(site: Flask, doors: Doors) -> None:
     doors.script("other").submit()
     script = doors.script("falls", "operator")
@@ -126,6 +133,7 @@ def test_a_parameter_is_bound_and_never_spliced(site: Flask, doors: Doors) -> No
     found = rows(site, ada, f"SELECT name FROM {table} WHERE name = :name AND height > :least", name="Bob", least=100)
     assert found == [["Bob"]]
     assert rows(site, ada, f"SELECT count(*) FROM {table} WHERE name <> ':no' AND height > :n /* :x */", n=175) == [[1]]
+    assert rows(site, ada, f"SELECT count(*) FROM {table} WHERE name = :äöü", äöü="Åsa") == [[1]]
     missing = ada.post("/queries", {"sql": "SELECT :who"})
     assert missing.status_code == 422
     assert ":who" in missing.json["detail"]
@@ -221,3 +229,12 @@ def test_a_stranger_learns_nothing_of_a_question(site: Flask, doors: Doors) -> N
 )
 def test_what_cannot_be_a_question_is_refused_at_once(site: Flask, doors: Doors, body: dict[str, Any]) -> None:
     assert doors.script("ada").post("/queries", body).status_code == 422
+
+
+def test_a_number_without_an_end_is_no_parameter(site: Flask, doors: Doors) -> None:
+    ada = doors.script("ada")
+    sent = ada.post(
+        "/queries", data='{"sql": "SELECT :a", "parameters": {"a": 1e999}}', content_type="application/json"
+    )
+    assert sent.status_code == 422
+    assert "parameter a" in sent.json["detail"]

@@ -97,6 +97,13 @@ def test_alarms_of_nodes_and_ill_queues_are_told(site_with: MakeSite) -> None:
     assert "no alarm" not in page
 
 
+def test_hundreds_of_ill_queues_do_not_hide_the_page(site_with: MakeSite) -> None:
+    rows = [{"name": f"q{number}", "state": "down"} for number in range(400)]
+    alarms = looked(site_with(good(GOOD | {"/api/queues": rows}))).alarms
+
+    assert (len(alarms), alarms[-1]) == (11, "390 more queues are ill.")
+
+
 def test_the_api_shows_both_views(site_with: MakeSite) -> None:
     site = site_with(good())
     answer = site.script().get("/queues").json

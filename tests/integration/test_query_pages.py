@@ -18,6 +18,7 @@ from flaskapp.query.models import QueryRun, SavedQuery
 from flaskapp.worker.testing import run_due_jobs
 from tests.helpers import make_current
 from tests.integration.doors_fixtures import Doors, csrf_of, doors  # noqa: F401
+from tests.integration.query_fixtures import run_all
 
 MIXED = (
     "SELECT 1 AS id, '=1+1' AS \"<b>name\", 2.5 AS id UNION ALL SELECT 2, '-5', NULL UNION ALL SELECT 10, 'née', 7.0"
@@ -29,11 +30,6 @@ def site(doors: Doors) -> Flask:
     make_current(doors.app)
     doors.app.extensions["celery"].loader.import_default_modules()
     return doors.app
-
-
-def run_all(site: Flask) -> None:
-    with site.app_context():
-        run_due_jobs()
 
 
 def post(browser: FlaskClient, path: str, page: str = "/query", **fields: str) -> str:
@@ -91,6 +87,15 @@ def test_a_link_fills_the_editor_and_runs_nothing(site: Flask, doors: Doors) -> 
     assert 'name="p_who" value="ada"' in page
     with site.app_context():
         assert db.session.scalar(db.select(db.func.count(QueryRun.id))) == 0
+
+
+def test_a_link_that_no_server_would_take_is_not_offered(site: Flask, doors: Doors) -> None:
+    browser = doors.signed_in()
+    place = asked(site, browser, f"SELECT '{'x' * 5000}' AS long")
+    assert "Copy a link to this question" not in browser.get(place).text
+    saved = post(browser, f"{place}/save", place, name="Long")
+    assert f'"http://localhost{saved}"' in browser.get(place).text
+    assert "Copy a link to this question" in browser.get(asked(site, browser, "SELECT 1")).text
 
 
 def test_a_question_without_its_parameter_gets_a_field_and_loses_nothing(site: Flask, doors: Doors) -> None:
@@ -151,6 +156,54 @@ def test_a_saved_question_runs_by_itself_and_says_when_a_threshold_is_crossed(si
         follow_redirects=True,
     )
     assert "is not a rhythm" in wrong.text
+
+
+@pytest.mark.parametrize(
+    ("fields", "word"),
+    [
+        ({"crontab": "*/1" + ",*/1" * 60 + " * * * *"}, "rhythm"),
+        ({"crontab": "0 0 30 2 *"}, "rhythm"),
+        ({"timezone": "Nowhere/Here"}, "time zone"),
+        ({"timezone": "a\0b"}, "time zone"),
+        ({"crontab": "0 7 * * *", "timezone": "x" * 500}, "time zone"),
+        ({"mail_to": "not an address"}, "not one address"),
+        ({"mail_to": "ada@example.org\0"}, "control character"),
+        ({"alert_column": "a\0b", "alert_sign": ">", "alert_value": "1"}, "column"),
+        ({"alert_column": "jobs", "alert_sign": ">", "alert_value": "1e999"}, "number"),
+    ],
+)
+def test_settings_that_cannot_be_kept_are_refused_with_a_sentence(
+    site: Flask, doors: Doors, fields: dict[str, str], word: str
+) -> None:
+    browser = doors.signed_in()
+    place = post(browser, f"{asked(site, browser, 'SELECT 1 AS jobs')}/save", name="How many")
+    post(browser, f"{place}/schedule", crontab="0 7 * * *", mail_to="ada@example.org")
+    post(browser, f"{place}/schedule", **fields)
+    warning = re.search(r'class="note note-warning".*?</p>', browser.get(place).text, re.DOTALL)
+    assert warning
+    assert word in warning[0]
+    with site.app_context():
+        saved = db.session.scalars(db.select(SavedQuery)).one()
+        assert (saved.crontab, saved.timezone, saved.mail_to) == ("0 7 * * *", "UTC", "ada@example.org")
+
+
+def test_a_name_is_taken_once(site: Flask, doors: Doors) -> None:
+    """Else whoever saves another one by that name would stop what beat_schedule.py asks by it."""
+    ada, eve = doors.signed_in("ada"), doors.signed_in("eve")
+    post(ada, f"{asked(site, ada, 'SELECT 1')}/save", name="Failures of the week")
+    other = asked(site, eve, "SELECT 2")
+    assert post(eve, f"{other}/save", name=" Failures of the week ") == other
+    assert "There is a saved question of that name" in eve.get(other).text
+    with site.app_context():
+        assert db.session.scalar(db.select(db.func.count(SavedQuery.id))) == 1
+
+
+def test_numbers_that_nobody_can_draw_break_no_page(site: Flask, doors: Doors) -> None:
+    browser = doors.signed_in()
+    place = asked(site, browser, "SELECT 'x' AS a, '-nan' AS b, 1e300 AS c UNION ALL SELECT 'y', '-5', -1e300")
+    for y in ("2", "3"):
+        for kind in ("bar", "line", "scatter", "histogram"):
+            assert browser.get(f"{place}?chart={kind}&x=1&y={y}").status_code == 200
 
 
 def test_an_answer_that_came_by_itself_is_mailed_with_its_chart_and_never_anothers(site: Flask, doors: Doors) -> None:

@@ -16,7 +16,7 @@ _TOKEN = re.compile(
   | --[^\n]*
   | /\*.*?\*/
   | ::                                # a cast
-  | (?<![\w:]):(?P<name>[A-Za-z_]\w*)
+  | (?<![\w:]):(?P<name>[^\W\d]\w*)
     """,
     re.VERBOSE | re.DOTALL,
 )

@@ -1,0 +1,53 @@
+"""PostgreSQL: what a question may not name, for it would reach past itself: other sessions, settings, the catalogue.
+
+Its plan does not show all that it calls: rows of VALUES, limits and window frames are missing there. But a function
+must be named to be called, so the names in the question count too, wherever they stand; a text with one is a parameter.
+"""
+
+import re
+from typing import Any
+
+from .link import Refused
+
+#: The server's own, whatever stands behind them. Of what begins with pg_ only these are harmless.
+_OF_THE_SERVER = re.compile(
+    r"\b(_?pg_(?!backend_pid\b|sleep\b|typeof\b|size_pretty\b)\w+"
+    r"|_?reg(?:class|role|namespace|type|proc|procedure|oper|operator)|_?aclitem)\b",
+    re.IGNORECASE,
+)
+#: Functions that look beyond the question though the server does not call them volatile.
+_LOOKING = re.compile(
+    r"current_setting|dblink\w*|(?:query|table|cursor|schema|database)_to_xml\w*|txid_\w+|lo_\w+|to_reg\w+|format_type"
+    r"|inet_(?:server|client)_\w+|has_\w+_privilege|\w*obj_description|col_description|acl\w+|makeaclitem",
+    re.IGNORECASE,
+)
+#: Volatile, and yet they only compute.
+_HARMLESS = {"random", "clock_timestamp", "timeofday", "gen_random_uuid", "pg_sleep", "setseed"}
+#: A name before a bracket, or before a comment that may hide one. Texts are not left out: that would need a parser.
+_CALL = re.compile(r'([^\W\d][\w$]*)"?\s*(?:\(|/\*|--)')
+_TEXT = re.compile(r"E?'(?:[^']|'')*'")
+
+
+def check_question(cursor: Any, sql: str) -> None:
+    """Raises Refused."""
+    if re.search(r'u&"', sql, re.IGNORECASE):
+        raise Refused("Refused: a name written with escapes. Write it plainly.")
+    if found := _OF_THE_SERVER.search(sql):
+        raise Refused(f"Refused: {found[1]}. It reaches past the question; if it is a text, give it as a parameter.")
+    _refuse_functions(cursor, sql)
+
+
+def check_plan(cursor: Any, texts: list[str]) -> None:
+    """Also what views and functions that were dissolved bring along; raises Refused. Texts of the question are none."""
+    _refuse_functions(cursor, "\n".join(_TEXT.sub("''", text) for text in texts))
+
+
+def _refuse_functions(cursor: Any, text: str) -> None:
+    names = {found[1] for found in _CALL.finditer(text)}
+    names |= {name.lower() for name in names}
+    refused = {name for name in names if _LOOKING.fullmatch(name) or _OF_THE_SERVER.fullmatch(name)}
+    # Whatever does more than compute is volatile, also what an extension brought.
+    volatile = "SELECT proname FROM pg_catalog.pg_proc WHERE proname = ANY($1) AND provolatile = 'v'"
+    refused |= {row[0] for row in cursor.execute(volatile, [list(names)]).fetchall()} - _HARMLESS
+    if refused:
+        raise Refused(f"Refused: the function {min(refused)}. It reaches past the question.")

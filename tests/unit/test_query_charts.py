@@ -1,0 +1,37 @@
+"""Charts of whatever a database answers: a picture, or none, and never an accident."""
+
+import random
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from flaskapp.query import charts
+from flaskapp.query.charts import Choice
+
+CELLS: list[Any] = [None, True, 0, 1, -7, 2.5, 1e308, -1e308, 1e18, 1e-80, 5e-324, 10**40, -3, 1000, 1000.0001]
+CELLS += ["NaN", "-nan", "-Infinity", "-9" * 40, "1e308", "2026-11-24", "", "x" * 90_000, [1, {"a": None}]]
+NAMES = ["n", "", "\x00\x0b", "\uffff", "</svg><script>", "\x1b[31m", "name " * 900]
+
+
+@pytest.mark.parametrize("kind", charts.KINDS)
+def test_every_answer_is_drawn_or_not(kind: str) -> None:
+    dice = random.Random(7)
+    for _ in range(60):
+        names = dice.choices(NAMES, k=2)
+        rows = [dice.choices([*CELLS, *NAMES], k=2) for _ in range(dice.randrange(7))]
+        for x, y in ((0, 1), (1, 0), (1, 1)):
+            for drawing in (charts.drawn, charts.standing_alone):
+                picture = drawing(Choice(kind, x, y), names, rows)
+                assert not picture or ElementTree.fromstring(picture).tag.endswith("svg")
+        charts.suggested(names, rows)
+
+
+def test_what_is_no_number_is_left_out() -> None:
+    rows = [["a", None], ["b", 3], ["c", -4], ["d", "-nan"], ["e", "NaN"], ["f", "9" * 30]]
+    assert charts.drawn(Choice("bar", 0, 1), ["name", "n"], rows).count('class="bar"') == 3
+
+
+def test_spans_that_no_scale_holds_are_not_drawn() -> None:
+    assert charts.drawn(Choice("bar", 0, 1), ["name", "n"], [["a", 1e308], ["b", -1e308]]) == ""
+    assert charts.drawn(Choice("scatter", 0, 1), ["x", "y"], [[9e59, 1]]) == ""
