@@ -3,7 +3,7 @@
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from flask import abort, flash, redirect, render_template, request, url_for
+from flask import abort, current_app, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
 from kombu.utils.json import loads
@@ -35,6 +35,7 @@ def save(query_id: str) -> ResponseReturnValue:
         db.session.rollback()
         flash(str(refusal), "warning")
         return redirect(url_for("query.show", query_id=query_id), 303)
+    saved.timezone = current_app.config["SETTINGS"].timezone
     saving.set_chart(saved, charts.read_choice(request.form, len(actions.columns_of(run))))
     run.saved_id = saved.id
     write_audit(db.session(), "query.save", saved.id, saved.name)

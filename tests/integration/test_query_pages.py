@@ -2,6 +2,7 @@
 
 import io
 import re
+from dataclasses import replace
 from email import message_from_bytes
 from email.policy import SMTP
 from pathlib import Path
@@ -128,6 +129,16 @@ def test_a_saved_question_run_by_another_sees_what_that_other_may_see(site: Flas
         assert (run.owner, run.row_count) == ("vera", 1)
     refused = viewer.post(f"/query/saved/{saved_id}/delete", data={"csrf_token": csrf_of(viewer, place)})
     assert refused.status_code == 403
+
+
+def test_a_saved_question_goes_by_the_clock_of_the_installation(
+    site: Flask, doors: Doors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(site.config, "SETTINGS", replace(site.config["SETTINGS"], timezone="Asia/Tokyo"))
+    browser = doors.signed_in()
+    place = post(browser, f"{asked(site, browser, 'SELECT 1 AS one')}/save", name="By the clock")
+
+    assert 'name="timezone" value="Asia/Tokyo"' in browser.get(place).text
 
 
 def test_a_saved_question_runs_by_itself_and_says_when_a_threshold_is_crossed(site: Flask, doors: Doors) -> None:
