@@ -1,0 +1,138 @@
+"""A canvas call is one transaction, the body runs once, what cannot run any more fails."""
+
+from tests.mutants.breaks.base import Break
+
+_I = "tests/integration"
+_LIFECYCLE = "flaskapp/jobs/lifecycle.py"
+_CLAIMING = "flaskapp/jobs/claiming.py"
+
+BREAKS = [
+    Break(
+        "workflows",
+        "a canvas call is written piece by piece",
+        "flaskapp/worker/celery_app.py",
+        "call.add(wish, options) if call is not None else",
+        "call.add(wish, options) if call is not None and call.bodies is not None else",
+        f"{_I}/test_canvas_calls.py::test_a_canvas_call_outside_a_context_is_one_commit_and_one_nudge[sqlite-a group]",
+    ),
+    Break(
+        "workflows",
+        "a member is not counted",
+        "flaskapp/jobs/workflow.py",
+        "join.missing -= len(news.succeeded)",
+        "join.missing -= 0",
+        f"{_I}/test_workflows.py::test_a_chords_body_gets_the_results_in_the_headers_order[sqlite]",
+    ),
+    Break(
+        "workflows",
+        "a counter that is wrong is believed",
+        "flaskapp/jobs/joining.py",
+        "    if missing:\n        return\n",
+        "",
+        f"{_I}/test_broken_workflows.py::test_a_join_that_counted_wrongly_looks_at_its_members[sqlite]",
+    ),
+    Break(
+        "workflows",
+        "results come in the order of the ends",
+        "flaskapp/jobs/joining.py",
+        "for entry in tree]\n    return",
+        "for entry in sorted(tree, key=str)]\n    return",
+        f"{_I}/test_workflows.py::test_the_order_is_the_headers_not_the_ends[sqlite]",
+    ),
+    Break(
+        "workflows",
+        "a failure that no trace saw tells nobody",
+        _LIFECYCLE,
+        "follow(session, succeeded, ended, more)",
+        "follow(session, succeeded, (), more)",
+        f"{_I}/test_broken_workflows.py::test_however_a_step_ends_what_follows_it_fails_in_the_same_transaction[sqlite-by_failing]",
+    ),
+    Break(
+        "workflows",
+        "a cancel tells nobody",
+        _LIFECYCLE,
+        "    follow(session, {}, [job_id])\n",
+        "",
+        f"{_I}/test_broken_workflows.py::test_a_cancelled_member_is_named_as_cancelled[sqlite]",
+    ),
+    Break(
+        "workflows",
+        "an expiry tells nobody",
+        _CLAIMING,
+        "    follow(session, {}, job_ids)\n",
+        "",
+        f"{_I}/test_broken_workflows.py::test_however_a_step_ends_what_follows_it_fails_in_the_same_transaction[sqlite-by_expiring]",
+    ),
+    Break(
+        "workflows",
+        "a third dead lease tells nobody",
+        "flaskapp/jobs/crashes.py",
+        "    follow(session, {}, rescued)\n",
+        "",
+        f"{_I}/test_broken_workflows.py::test_however_a_step_ends_what_follows_it_fails_in_the_same_transaction[sqlite-by_losing_its_worker]",
+    ),
+    Break(
+        "workflows",
+        "errbacks are forgotten",
+        "flaskapp/jobs/workflow.py",
+        'if options.get("errbacks") and row.state == JobState.FAILED:',
+        'if options.get("errbacks") and row.state == JobState.CANCELLED:',
+        f"{_I}/test_broken_workflows.py::test_errbacks_are_called_also_when_no_trace_saw_the_failure[sqlite-by_failing]",
+    ),
+    Break(
+        "workflows",
+        "run again does not reopen the join",
+        "flaskapp/jobs/again.py",
+        "    reopen_what_follows(session, row.id)\n",
+        "",
+        f"{_I}/test_broken_workflows.py::test_running_a_failed_member_again_reopens_the_join[sqlite]",
+    ),
+    Break(
+        "workflows",
+        "a step that failed with another one does not come back",
+        "flaskapp/jobs/submitting.py",
+        'values = finish(JobState.FAILED) | {"sender": PARKED, "run_at": now()}',
+        "values = finish(JobState.FAILED)",
+        f"{_I}/test_broken_workflows.py::test_running_a_failed_step_again_lets_the_chain_go_on[sqlite]",
+    ),
+    Break(
+        "workflows",
+        "joins are locked from the outer to the inner",
+        "flaskapp/jobs/workflow.py",
+        "        return max(\n",
+        "        return min(\n",
+        f"{_I}/test_joins_at_once.py::test_joins_are_locked_from_the_inner_to_the_outer[postgresql]",
+    ),
+    Break(
+        "workflows",
+        "prune deletes members that are still needed",
+        "flaskapp/jobs/pruning.py",
+        "or_(Job.counts_for.is_(None), ~needed)",
+        "or_(Job.counts_for.is_(None), needed)",
+        f"{_I}/test_joins_pruned.py::test_a_member_of_an_open_join_is_not_pruned[sqlite]",
+    ),
+    Break(
+        "workflows",
+        "a parked step can be claimed",
+        _CLAIMING,
+        ", Job.sender.is_distinct_from(PARKED))\n    due",
+        ")\n    due",
+        f"{_I}/test_broken_workflows.py::test_a_parked_job_is_neither_sent_nor_claimed_nor_overdue[sqlite]",
+    ),
+    Break(
+        "workflows",
+        "a body made due by the parent waits for the next beat",
+        "flaskapp/worker/recording.py",
+        "        if made_due:\n",
+        "        if False:\n",
+        f"{_I}/test_recorder.py::test_a_body_made_due_by_a_member_that_the_parent_records_leaves_at_once[sqlite]",
+    ),
+    Break(
+        "workflows",
+        "a stranger's members that ended before its join are forgotten",
+        "flaskapp/jobs/workflow.py",
+        "            todo.of(new.id).succeeded += succeeded\n",
+        "",
+        f"{_I}/test_foreign_chords.py::test_a_foreign_chord_leads_to_its_body_whatever_comes_first[sqlite-members]",
+    ),
+]
