@@ -46,13 +46,24 @@ def write_message() -> Response:
         fields.get("subject", ""),
         fields.get("text") or "",
         fields.get("html"),
-        attachments_field(fields),
-        owner=current_user.name,
-        send_at=time_field(fields, "send_at"),
-        expires_at=time_field(fields, "expires_at"),
-        at_least_once=flag_field(fields, "at_least_once"),
+        **delivery_fields(fields),
     )
-    write_audit(db.session(), "mail.write", message.id, message.subject)
+    return accepted(message, "mail.write")
+
+
+def delivery_fields(fields: dict[str, Any]) -> dict[str, Any]:
+    """How a message goes, for actions.write and merging.write: whose it is, its files, when, and how often."""
+    return {
+        "owner": current_user.name,
+        "attachments": attachments_field(fields),
+        "send_at": time_field(fields, "send_at"),
+        "expires_at": time_field(fields, "expires_at"),
+        "at_least_once": flag_field(fields, "at_least_once"),
+    }
+
+
+def accepted(message: Message, action: str) -> Response:
+    write_audit(db.session(), action, message.id, message.subject)
     return answer(message_shape(message), 202, url_for("api.show_message", message_id=message.id))
 
 

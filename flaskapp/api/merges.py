@@ -3,15 +3,15 @@
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
-from flask import Response, url_for
+from flask import Response
 from flask_login import current_user
 from werkzeug.exceptions import NotFound
 
-from flaskapp.accounts.audit import nothing_changed, write_audit
+from flaskapp.accounts.audit import nothing_changed
 from flaskapp.api.blueprint import answer, api
 from flaskapp.api.keys import changes
-from flaskapp.api.mail import BODY_LIMIT, attachments_field, flag_field, message_shape
-from flaskapp.api.parsing import integer_field, json_object, refuse_unknown, text_field, time_field
+from flaskapp.api.mail import BODY_LIMIT, accepted, delivery_fields
+from flaskapp.api.parsing import integer_field, json_object, refuse_unknown, text_field
 from flaskapp.errors import BadArguments
 from flaskapp.extensions import db
 from flaskapp.mail import composing, keeping, merge_texts, merging, people
@@ -36,17 +36,7 @@ def write_merge() -> Response:
     """Checked like the page's: the first thousand rows at once, all of them before the first mail leaves."""
     fields = json_object()
     refuse_unknown(fields, _FIELDS)
-    message = merging.write(
-        db.session(),
-        *_wanted(fields),
-        owner=current_user.name,
-        attachments=attachments_field(fields),
-        send_at=time_field(fields, "send_at"),
-        expires_at=time_field(fields, "expires_at"),
-        at_least_once=flag_field(fields, "at_least_once"),
-    )
-    write_audit(db.session(), "mail.merge", message.id, message.subject)
-    return answer(message_shape(message), 202, url_for("api.show_message", message_id=message.id))
+    return accepted(merging.write(db.session(), *_wanted(fields), **delivery_fields(fields)), "mail.merge")
 
 
 @api.post("/merges/preview")
