@@ -13,6 +13,7 @@ from flaskapp.worker.loop_calls import LoopCalls
 from flaskapp.worker.prefetch import Prefetch
 from flaskapp.worker.request import JobRequest
 from flaskapp.worker.returned import Returned
+from flaskapp.worker.slots import Slots
 
 #: A job that lost a process before is overtaken for no longer than this.
 _PATIENCE_SECONDS = 1.0
@@ -20,11 +21,17 @@ _PATIENCE_SECONDS = 1.0
 
 class Offers:
     def __init__(
-        self, changed: threading.Condition, concurrency: int, held: Held, returned: Returned, loop: LoopCalls
+        self,
+        changed: threading.Condition,
+        concurrency: int,
+        held: Held,
+        slots: Slots,
+        returned: Returned,
+        loop: LoopCalls,
     ) -> None:
         self._changed = changed
-        self._concurrency = concurrency
         self._held = held
+        self._slots = slots
         self._returned = returned
         self._loop = loop
         self._prefetch = Prefetch(concurrency)
@@ -74,7 +81,7 @@ class Offers:
                 self._early = [request for request in self._early if self._held.is_older(request)]
                 self.keep(free)
 
-    def claimable(self, room: int, free_slots: int) -> list[JobRequest]:
+    def claimable(self, room: int) -> list[JobRequest]:
         """The offers that there is room for.
 
         A job that has lost a process before is claimed only into a free slot: should its worker die, what merely stood
@@ -82,6 +89,7 @@ class Offers:
         """
         chosen: list[JobRequest] = []
         with self._changed:
+            free_slots = self._slots.free()
             for request in self._offers if not self._closed else ():
                 if len(chosen) >= room:
                     break
@@ -123,7 +131,7 @@ class Offers:
     def keep_nothing_from_others(self) -> None:
         """What found no free slot for long goes back; the broker learns how much to send from now on."""
         with self._changed:
-            free = self._free_slots()
+            free = self._slots.free()
             if self._offers and self._prefetch.is_kept_from_others(self._offers[0].arrived, free):
                 given = list(self._offers)
                 self._offers.clear()
@@ -136,7 +144,7 @@ class Offers:
     def tell_limit(self) -> None:
         """On the event loop, and before messages are answered: for each answer the broker sends another one."""
         self._telling = False
-        self._prefetch.tell(self._loop.consumer, self._free_slots())
+        self._prefetch.tell(self._loop.consumer, self._slots.free())
 
     def _hand_back(self, requests: list[JobRequest]) -> None:
         """On the event loop."""
@@ -145,9 +153,6 @@ class Offers:
         for request in requests:
             request.reject(requeue=True)
         self._returned.note([str(request.id) for request in requests])
-
-    def _free_slots(self) -> int:
-        return self._concurrency - self._held.unended()
 
     def drop(self) -> None:
         """A new broker connection: what the old one offered comes again by itself."""

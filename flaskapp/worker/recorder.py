@@ -52,7 +52,7 @@ class Recorder:
         self._returned = Returned(self._changed, engine, self._errands)
         self._held = Held(self._changed)
         self._slots = Slots(self._changed, concurrency, self._held, self._loop)
-        self._offers = Offers(self._changed, concurrency, self._held, self._returned, self._loop)
+        self._offers = Offers(self._changed, concurrency, self._held, self._slots, self._returned, self._loop)
         self._recording = Recording(engine, worker_id, nudge, self._loop, self._held, self._slots, self._offers)
         self._stopping = Stopping(self._changed, engine, self._held, self._slots, self._returned)
         self._peaks = Peaks()
@@ -215,4 +215,4 @@ class Recorder:
             return self._offers.take(self._claimable()), outcomes
 
     def _claimable(self) -> list[JobRequest]:
-        return self._offers.claimable(min(GROUP, self._slots.room()), self._slots.free())
+        return self._offers.claimable(min(GROUP, self._slots.room()))
