@@ -238,6 +238,8 @@ def make_celery(app: Flask) -> Offload:
         # The recorder acknowledges, once the claim is committed.
         task_acks_late=True,
         worker_prefetch_multiplier=1,
+        # After a lost connection Celery would move the limit step by step, behind worker/prefetch.py.
+        worker_enable_prefetch_count_reduction=False,
         # The recorder counts the slots. The pool's own lock would block it, and what the pool has to tell it.
         worker_pool_putlocks=False,
         worker_consumer="flaskapp.worker.consumer:JobConsumer",

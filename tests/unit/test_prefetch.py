@@ -1,12 +1,15 @@
 """How many messages a worker fetches ahead."""
 
+import threading
 import time
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from flaskapp.worker.consumer import JobConsumer
 from flaskapp.worker.prefetch import FEW, MANY, NONE, Prefetch
+from tests.helpers import Bench
 
 
 def after(*jobs: float) -> Prefetch:
@@ -107,3 +110,15 @@ def test_a_new_connection_begins_with_one_for_each_slot() -> None:
     prefetch.reset()
 
     assert (prefetch.each, prefetch.is_news(2), prefetch.is_news(0)) == (NONE, False, True)
+
+
+def test_celery_moves_no_limit_behind_ours_after_a_lost_connection(bench: Bench) -> None:
+    """It would, as each message is answered, if this were left to its default."""
+    qos = SimpleNamespace(value=0, _mutex=threading.Lock(), set=lambda limit: None)
+    consumer: Any = SimpleNamespace(
+        app=bench.celery, qos=qos, max_prefetch_count=2, _new_prefetch_count=2, _maximum_prefetch_restored=False
+    )
+
+    JobConsumer._restore_prefetch_count_after_connection_restart(consumer, None)
+
+    assert qos.value == 0
