@@ -4,13 +4,14 @@ lost      accepted, but not final in time, or without a row, or succeeded withou
 doubled   more than one effect under one key
 failed    ended as failed or cancelled; parked: failed because of three crashes
 late      its last attempt began more than 2 s + LEASE_SECONDS after it was due, not counting the time in which the
-          drill's worker was dead or starting. A job of the kill that was left to the installation was due at once;
-          without a beat it may take 20 s more until a worker stands in
+          drill's worker was dead or starting. A job of the kill that was left to the installation was due at once,
+          or after the pause that its second crash imposes; without a beat it may take 20 s more until a worker
+          stands in
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from kombu.utils.json import loads
@@ -20,7 +21,7 @@ from sqlalchemy.orm import Session
 from flaskapp.diagnostics.models import Effect
 from flaskapp.drill.work import KINDS, Work
 from flaskapp.jobs.models import Attempt, Job, JobState
-from flaskapp.jobs.retry import MOST_CRASHES
+from flaskapp.jobs.retry import MOST_CRASHES, crash_delay_seconds
 
 LATE_SECONDS = 2.0
 #: How long it takes a worker to see that no beat runs.
@@ -184,7 +185,9 @@ def _late(session: Session, rows: Sequence[Job], record: Record) -> Iterator[tup
         mine = sorted((at, worker) for job_id, worker, at in starts if job_id == row.id)
         due, counting = row.run_at, mine[-1:]
         if record.left_at is not None and row.id in record.left:
-            due, counting = record.left_at, [start for start in mine if start[0] > record.left_at][:1]
+            # No kill came after it, so its crashes are still those that it had then.
+            due = record.left_at + timedelta(seconds=crash_delay_seconds(row.crashes))
+            counting = [start for start in mine if start[0] > record.left_at][:1]
         for at, worker in counting:
             waited = (at - max(due, began[worker])).total_seconds()
             if waited > record.patience:

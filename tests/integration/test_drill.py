@@ -117,6 +117,19 @@ def test_a_start_long_after_the_job_was_due_is_late_but_no_failure(bench: Bench,
     assert counted(bench, work, patience=8.0).late == 0
 
 
+def test_a_job_that_the_last_kill_left_is_due_after_the_pause_that_its_second_crash_imposes(
+    bench: Bench, work: Work
+) -> None:
+    left = bench.job(next(iter(work.accepted)))
+    assert left.started_at is not None
+    bench.change(left.id, crashes=1, started_at=left.started_at + timedelta(seconds=6))
+    assert counted(bench, work, left=[left.id], left_at=left.started_at).late == 1
+
+    bench.change(left.id, crashes=2)
+
+    assert counted(bench, work, left=[left.id], left_at=left.started_at).late == 0
+
+
 def test_kills_that_hit_nothing_prove_nothing(bench: Bench, work: Work) -> None:
     assert not counted(bench, work, kills_wanted=1).is_good
     assert counted(bench, work, kills_wanted=1, kills=[Kill(1.0, ["x"])]).is_good
