@@ -18,8 +18,8 @@ class Door:
     icon: str
     sentence: str
     verb: str
-    #: Its jobs travel through this queue.
-    queue: str
+    #: What it hands over: not the housekeeping of its queue.
+    task: str
 
 
 DOORS = (
@@ -29,10 +29,24 @@ DOORS = (
         "upload",
         "Hand over a table; see what is in each column.",
         "Upload a file",
-        "uploads",
+        "uploads.load_table",
     ),
-    Door("mail.index", "Mail", "mail", "Write once, send to many, know who got it.", "Write a message", "mail"),
-    Door("query.index", "Query", "database", "Ask the database; the answer waits for you.", "Ask a question", "query"),
+    Door(
+        "mail.index",
+        "Mail",
+        "mail",
+        "Write once, send to many, know who got it.",
+        "Write a message",
+        "mail.deliver",
+    ),
+    Door(
+        "query.index",
+        "Query",
+        "database",
+        "Ask the database; the answer waits for you.",
+        "Ask a question",
+        "query.run",
+    ),
 )
 
 #: endpoint, title, icon
@@ -77,7 +91,7 @@ def exists(endpoint: str) -> bool:
 def open_doors(owner: str | None) -> list[tuple[Door, list[Job]]]:
     """Each door that leads somewhere, with its newest jobs."""
     return [
-        (door, queries.jobs(db.session(), Filter(queue=door.queue, owner=owner), limit=3).jobs)
+        (door, queries.jobs(db.session(), Filter(task=door.task, owner=owner), limit=3).jobs)
         for door in DOORS
         if exists(door.endpoint)
     ]

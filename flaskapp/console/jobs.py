@@ -39,6 +39,7 @@ def jobs() -> str:
         paces=_paces(page.jobs),
         tasks=_task_names(asked.task),
         queues=_queue_names(asked.queue),
+        asked_by={name: words for name, (_, words) in listing.ASKED_BY.items()},
         unfinished=any(not job.is_final for job in page.jobs),
     )
 

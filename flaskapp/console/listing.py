@@ -15,6 +15,8 @@ from flaskapp.jobs.models import Job, JobState
 from flaskapp.jobs.queries import Filter, Position
 
 PAGE_LENGTH = 50
+#: Who asked: the value in the URL, what it filters by, and its words.
+ASKED_BY = {"others": (False, "Not by schedules"), "schedules": (True, "By schedules")}
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class Listing:
     task: str = ""
     queue: str = ""
     text: str = ""
+    by: str = ""
     older: Position | None = None
     newer: Position | None = None
 
@@ -34,24 +37,26 @@ class Listing:
             task=_plain(request.args.get("task", "")),
             queue=_plain(request.args.get("queue", "")),
             text=_plain(request.args.get("q", "")),
+            by=by if (by := request.args.get("by", "")) in ASKED_BY else "",
             older=_position(request.args.get("older")),
             newer=_position(request.args.get("newer")),
         )
 
     @property
     def is_filtered(self) -> bool:
-        return bool(self.states or self.task or self.queue or self.text)
+        return bool(self.states or self.task or self.queue or self.text or self.by)
 
     @property
     def is_newest(self) -> bool:
         return self.older is None and self.newer is None
 
     def filter(self, owner: str | None) -> Filter:
-        return Filter(self.states, self.task or None, self.queue or None, self.text or None, owner)
+        scheduled = ASKED_BY[self.by][0] if self.by else None
+        return Filter(self.states, self.task or None, self.queue or None, self.text or None, owner, scheduled)
 
     def arguments(self) -> dict[str, object]:
         """The filter as URL arguments, without the place in the list."""
-        named = {"state": list(self.states), "task": self.task, "queue": self.queue, "q": self.text}
+        named = {"state": list(self.states), "task": self.task, "queue": self.queue, "q": self.text, "by": self.by}
         return {name: value for name, value in named.items() if value}
 
     def place(self) -> dict[str, object]:

@@ -37,13 +37,18 @@ def title_of(job: Job) -> str:
     titles: dict[str, Title] = current_app.extensions["job_titles"]
     if job.task in titles and (title := titles[job.task](job)):
         return title
-    return plain_title(job.task)
+    # What a schedule asks for goes by the schedule's name: it was given by somebody who knew what it is for.
+    return _words(job.schedule) if job.schedule else plain_title(job.task)
 
 
 def plain_title(task: str) -> str:
     """`reports.build_monthly` is called "Build monthly"."""
-    words = task.rpartition(".")[2].replace("_", " ").strip()
-    return words[:1].upper() + words[1:] or task
+    return _words(task.rpartition(".")[2]) or task
+
+
+def _words(name: str) -> str:
+    words = name.replace("_", " ").replace("-", " ").strip()
+    return words[:1].upper() + words[1:] or name
 
 
 def result_view(job: Job) -> Markup | None:

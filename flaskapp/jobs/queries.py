@@ -29,6 +29,8 @@ class Filter:
     #: Part of the id, the task's name or the error message.
     text: str | None = None
     owner: str | None = None
+    #: Whether a schedule asked for it.
+    scheduled: bool | None = None
 
 
 class Page(NamedTuple):
@@ -85,6 +87,8 @@ def _filtered(query: Select[Job], wanted: Filter) -> Select[Job]:
         query = query.where(Job.queue == wanted.queue)
     if wanted.owner is not None:
         query = query.where(Job.owner == wanted.owner)
+    if wanted.scheduled is not None:
+        query = query.where(Job.schedule.is_not(None) if wanted.scheduled else Job.schedule.is_(None))
     if wanted.text:
         query = query.where(_mentions(wanted.text))
     return query

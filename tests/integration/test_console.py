@@ -169,6 +169,27 @@ def test_filters_narrow_the_list(site, operator):
     assert shown(operator, "/jobs?q=nothing") == []
 
 
+def test_what_schedules_asked_for_can_be_left_out_or_shown_alone(site, operator):
+    asked, scheduled = site.job("succeeded"), site.job("succeeded", schedule="canary")
+    assert set(shown(operator, "/jobs")) == {asked, scheduled}
+    assert shown(operator, "/jobs?by=others") == [asked]
+    assert shown(operator, "/jobs?by=schedules") == [scheduled]
+    assert set(shown(operator, "/jobs?by=nobody")) == {asked, scheduled}
+
+
+def test_a_job_of_a_schedule_goes_by_the_name_of_the_schedule(site, operator):
+    job_id = site.job("succeeded", task="reports.build", schedule="every-morning")
+    assert "Every morning</h1>" in operator.get(f"/jobs/{job_id}").text
+
+
+def test_the_doors_show_what_people_handed_over_and_no_housekeeping(site, operator):
+    asked = site.job("succeeded", task="query.run", queue="query")
+    sweep = site.job("succeeded", task="query.submit_due", queue="query", schedule="questions")
+    text = operator.get("/").text
+    assert asked in text
+    assert sweep not in text
+
+
 @pytest.mark.parametrize(
     "query", ["state=lost", "older=rubbish", "older=2026-01-01T00:00:00~x", "q=%00", "newer=~", "q=" + LONG]
 )
