@@ -4,8 +4,6 @@ A view has the name of its table and the columns that are written here; argument
 hold secrets and are in none. Viewers see what is theirs, operators all.
 """
 
-import re
-import unicodedata
 from dataclasses import dataclass, field
 
 from kombu.utils.json import loads
@@ -13,6 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from flaskapp.uploads.models import Upload
+from flaskapp.uploads.names import nice_name
 
 
 @dataclass(frozen=True)
@@ -168,7 +167,7 @@ VIEWS = (
 
 @dataclass(frozen=True)
 class LoadedTable:
-    """An uploaded table under the name that an upload's page shows, and under one that people can remember."""
+    """An uploaded table under its own name, and under one that people can remember."""
 
     table_name: str
     nice_name: str
@@ -190,11 +189,3 @@ def _loaded(upload: Upload) -> LoadedTable:
     columns = loads(upload.report or "{}").get("columns", [])
     described = [(str(column["name"]), str(column["type"])) for column in columns]
     return LoadedTable(str(upload.table_name), nice_name(upload), upload.owner, upload.name, described)
-
-
-def nice_name(upload: Upload) -> str:
-    """`Ferry crossings.csv` is asked about as ferry_crossings_1a2b3c: six digits of its id tell namesakes apart."""
-    stem = upload.name.rpartition(".")[0] or upload.name
-    plain = unicodedata.normalize("NFKD", stem).encode("ascii", "ignore").decode().lower()
-    words = re.sub(r"[^a-z0-9]+", "_", plain).strip("_")[:40].strip("_") or "table"
-    return f"{'t_' if words[0].isdigit() else ''}{words}_{upload.id.replace('-', '')[:6]}"

@@ -10,6 +10,7 @@ from flaskapp.extensions import db
 from flaskapp.uploads.drawing import bar, sparkline
 from flaskapp.uploads.escaping import bad_rows_csv
 from flaskapp.uploads.models import Upload
+from flaskapp.uploads.names import nice_name
 
 _FIRST_ROWS = 12
 _BAD_ROWS_SHOWN = 20
@@ -21,6 +22,7 @@ def shown(upload: Upload) -> dict[str, Any]:
     return {
         "columns": report.get("columns", []),
         "report": report,
+        "nice_name": nice_name(upload),
         "drawn": sparkline,
         "bar": bar,
         "short": short,

@@ -59,7 +59,8 @@ def test_a_table_is_uploaded_asked_charted_and_mailed_every_morning(page: Page, 
     expect(page.locator(".figures").first).to_contain_text("30", timeout=PATIENCE)
 
     # Ask.
-    page.goto("/query")
+    page.get_by_role("link", name="Ask about it").click()
+    page.wait_for_url("**/query?**")
     table = page.locator(".query-table summary code").first.inner_text()
     assert table.startswith("sales_")
     question = f"SELECT city, sum(amount) AS total FROM {table} GROUP BY city ORDER BY total DESC"

@@ -5,6 +5,7 @@ Every refusal is a sentence and leaves nothing: no file, no row, no job. On SQLi
 
 import csv
 import errno
+import html
 import io
 import os
 import re
@@ -501,6 +502,15 @@ def test_the_jobs_page_names_the_table_and_shows_its_profile(site: Site):
     assert types_of(page)["latitude"] == "decimal"
     assert "uploads.css" in page
     assert "uploads.css" not in site.signed_in().get("/jobs").text
+
+
+def test_a_loaded_table_leads_to_a_question_about_it_and_to_mail_to_its_rows(site: Site):
+    upload = site.load(TABLE, "Tall people.csv")
+    browser = site.signed_in()
+    page = browser.get(f"/uploads/{upload.id}").text
+    ask, write = (html.unescape(found) for found in re.findall(r'<a class="btn btn-quiet" href="([^"]+)"', page))
+    assert f"SELECT *\nFROM tall_people_{upload.id[:6]}\nLIMIT 100</textarea>" in browser.get(ask).text
+    assert "Mail merge with Tall people.csv" in browser.get(write).text
 
 
 def test_a_file_that_turns_out_bad_only_later_fails_its_job_with_a_sentence(site: Site):

@@ -20,7 +20,8 @@ def every_morning(page: Page, url: str) -> None:
     expect(page.locator(".profile")).to_be_visible(timeout=PATIENCE)
     picture(page, "morning-1-table", most=770)
 
-    page.goto(f"{url}/query")
+    page.get_by_role("link", name="Ask about it").click()
+    page.wait_for_url("**/query?**")
     page.locator(".query-table summary").first.click()
     table = page.locator(".query-table summary code").first.inner_text()
     page.get_by_label("Question in SQL").fill(
