@@ -41,6 +41,29 @@ class JobConsumer(Consumer):
 
         return on_task_received
 
+    def on_close(self) -> None:
+        """Celery's; but a job that is written to a child stays with it.
+
+        The pool throws away what no child has said that it took, and trusts the broker to bring it again. Ours are
+        claimed: no message comes. And the child runs it all the same, for as long as it takes, then waits half a minute
+        for somebody to read its answer: so long the worker did not end.
+        """
+        written = [job for job in self._jobs_in_pool() if job._write_to is not None and not job._accepted]
+        for job in written:
+            job._accepted = True
+        super().on_close()
+        for job in written:
+            job._accepted = False
+            if not job._write_to._is_alive():
+                job.discard()
+
+    def ids_in_pool(self) -> set[str]:
+        """The jobs that the pool answers for; of other pools than prefork nothing is known."""
+        return {str(job.correlation_id) for job in self._jobs_in_pool()}
+
+    def _jobs_in_pool(self) -> list[Any]:
+        return list(getattr(getattr(self.pool, "_pool", None), "_cache", {}).values())
+
     def _notice_probe(self, message: Any, number: object) -> None:
         queue = message.delivery_info.get("routing_key")
         if isinstance(number, int) and isinstance(queue, str) and 0 < number < _MOST and len(queue) <= 64:

@@ -112,6 +112,9 @@ class JobRequest(Request):
     def on_accepted(self, pid: int, time_accepted: float) -> None:
         self.worker_pid = pid
         super().on_accepted(pid, time_accepted)
+        if self.taken_away:
+            # It was on its way to the process then.
+            self.recorder.take_away([self.id])
 
     def on_success(self, report: Report | ExceptionInfo, **_: Any) -> None:
         """The child reported: it settled the attempt itself, or leaves it to us."""

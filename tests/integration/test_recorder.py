@@ -729,12 +729,28 @@ def test_a_job_that_the_pool_threw_away_with_its_broker_connection_is_put_back(
     wait_until(lambda: len(pool.taken) == 2, 5, "both slots are taken")
     messages[1].worker_pid = 1
 
-    recorder.detach()
+    recorder.detach(in_pool=[])
 
     wait_until(lambda: state_of(session, first) == JobState.WAITING or session.rollback(), 5, "it is put back")
     assert (row_of(session, first)["crashes"], state_of(session, accepted)) == (0, JobState.RUNNING)
     recorder.offer(messages[2])
     wait_until(lambda: messages[2] in pool.taken, 5, "its slot is free")
+
+
+def test_a_job_that_the_pool_keeps_over_a_lost_connection_stays_with_it(
+    recorder: Recorder, session: Session, pool: Pool
+) -> None:
+    message = Message(queued(session), 1, recorder=recorder)
+    session.commit()
+    started(recorder).offer(message)
+    wait_until(lambda: pool.taken == [message], 5, "the pool has it")
+
+    recorder.detach(in_pool=[message.id])
+
+    assert not message.finished
+    recorder.ended(message, Succeeded(message.claimed, "1"), 0.1)  # type: ignore[arg-type]
+    wait_until(lambda: not recorder.holds(), 5, "its success is recorded")
+    assert state_of(session, message.id) == JobState.SUCCEEDED
 
 
 def test_a_claim_that_the_event_loop_did_not_come_to_is_not_forgotten(
@@ -748,7 +764,7 @@ def test_a_claim_that_the_event_loop_did_not_come_to_is_not_forgotten(
     wait_until(lambda: claimed.claimed, 5, "it is claimed")
     another_round_without_a_loop(recorder)
 
-    recorder.detach()
+    recorder.detach(in_pool=[])
     monkeypatch.setattr(pool, "hub", None)
     recorder.attach(pool)
 
@@ -771,7 +787,7 @@ def test_a_message_that_cannot_be_answered_keeps_no_job_from_the_pool(
     wait_until(lambda: message.claimed, 5, "it is claimed")
     another_round_without_a_loop(recorder)
 
-    recorder.detach()
+    recorder.detach(in_pool=[])
     monkeypatch.setattr(pool, "hub", None)
     recorder._slots.fill()
 
