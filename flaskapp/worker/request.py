@@ -58,6 +58,11 @@ class JobRequest(Request):
         return hint_of(self.request_dict)
 
     @property
+    def queue(self) -> str:
+        """Our queues are bound by their own names."""
+        return str(self.delivery_info.get("routing_key") or "default")
+
+    @property
     def is_suspect(self) -> bool:
         """It has lost a process before; ours only."""
         return is_ours(self.request_dict) and bool(self.request_dict.get(CRASHES_HEADER))
@@ -75,7 +80,7 @@ class JobRequest(Request):
             args=dumps(list(args)),
             kwargs=dumps(kwargs),
             options=dumps({"headers": kept, "embed": {k: v for k, v in (embed or {}).items() if v}}),
-            queue=self.delivery_info.get("routing_key") or "default",
+            queue=self.queue,
             job_id=self.id,
             retries=checks.whole_number("retries", headers.get("retries") or 0, least=0),
             run_at=_utc(self._eta),

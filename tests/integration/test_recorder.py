@@ -34,6 +34,7 @@ class Message:
         self.id, self.hint, self.answer = job_id, Hint(job_id, send), ""
         self.wish = Wish("tests.fate", job_id=job_id, **wish)
         self.arrived, self.is_suspect = time.monotonic(), False
+        self.queue = "default"
         self.claimed: Claimed | None = None
         self.finished, self.taken_away, self.worker_pid = False, False, None
         self.was_handed_over = False
@@ -773,7 +774,7 @@ def test_a_claim_that_the_event_loop_did_not_come_to_is_not_forgotten(
 
 def another_round_without_a_loop(recorder: Recorder) -> None:
     """The recorder has said everything that it says about its last group."""
-    wait_until(lambda: not recorder._offers._recording, 5, "the group is over")
+    wait_until(lambda: recorder._loop._calls, 5, "the group is over")
 
 
 def test_a_message_that_cannot_be_answered_keeps_no_job_from_the_pool(
