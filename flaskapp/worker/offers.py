@@ -104,7 +104,7 @@ class Offers:
         """They are recorded next, and until then in our hands."""
         with self._changed:
             self._recording = requests
-            self._prefetch.serve(request.queue for request in requests)
+            self._prefetch.serve({request.queue for request in requests})
             for request in requests:
                 self._offers.remove(request)
             return requests

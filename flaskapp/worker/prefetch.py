@@ -21,8 +21,10 @@ _SHORT_SECONDS = 0.02
 _MIDDLING_SECONDS = 0.1
 #: Nothing is fetched ahead of jobs that usually take more. A few for each slot wait for less than our patience.
 _LONG_SECONDS = 1.0
-#: So many jobs must have ended before their usual length means something.
+#: So many jobs must have ended before their usual length means something …
 _ENOUGH = 20
+#: … and so many since messages last went back: long jobs are among the short ones.
+_ENOUGH_AGAIN = 2000
 #: A message that found no free slot for so long is kept from others.
 _PATIENCE_SECONDS = 5.0
 
@@ -33,6 +35,7 @@ class Prefetch:
     def __init__(self, concurrency: int) -> None:
         self._concurrency = concurrency
         self._ended = 0
+        self._enough = _ENOUGH
         #: Queues, the one first that was served the longest time ago.
         self._served: dict[str, None] = {}
         self.reset()
@@ -50,7 +53,7 @@ class Prefetch:
             self.each = NONE
         elif usual_seconds > _MIDDLING_SECONDS or self.each == NONE:
             self.each = FEW
-        elif usual_seconds < _SHORT_SECONDS and self._ended >= _ENOUGH:
+        elif usual_seconds < _SHORT_SECONDS and self._ended >= self._enough:
             self.each = MANY
 
     def serve(self, queues: Iterable[str]) -> None:
@@ -64,6 +67,7 @@ class Prefetch:
         if free_slots > 0 or time.monotonic() - arrived < _PATIENCE_SECONDS:
             return False
         self.each = NONE
+        self._ended, self._enough = 0, _ENOUGH_AGAIN
         # It may have come although we do not consume: `add_consumer` consumes from all queues.
         self._told = None
         return True

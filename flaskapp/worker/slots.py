@@ -100,8 +100,7 @@ class Slots:
         with self._changed:
             moment = time.monotonic()
             while self._ready and moment - self._ready[0][1] >= patience:
-                # Jobs are longer than they usually were: claim none ahead until some have ended.
-                self.pace.forget()
+                self.pace.claimed_in_vain()
                 request, _since = self._ready.popleft()
                 if request.claimed is not None:
                     self._held.ended(request, Stopped(request.claimed, "No slot of its worker came free."))

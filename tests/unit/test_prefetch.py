@@ -52,6 +52,18 @@ def test_what_found_no_free_slot_for_long_is_kept_from_others(free_slots: int, w
     assert prefetch.each == (NONE if goes_back else MANY)
 
 
+def test_after_messages_went_back_many_are_fetched_only_once_the_long_jobs_are_history() -> None:
+    prefetch = after(*SHORT)
+    assert prefetch.is_kept_from_others(time.monotonic() - 60, 0)
+
+    levels = []
+    for _ in range(2000):
+        prefetch.follow(0.001)
+        levels.append(prefetch.each)
+
+    assert levels == [FEW] * 1999 + [MANY]
+
+
 class Broker:
     """Celery's consumer, as far as the limit is concerned; `says` is what the broker heard."""
 
