@@ -795,5 +795,22 @@ def test_a_message_that_cannot_be_answered_keeps_no_job_from_the_pool(
     assert pool.taken == [message]
 
 
+def test_a_broker_that_cannot_be_told_the_limit_does_not_end_the_thread(
+    recorder: Recorder, session: Session, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A transport without an event loop is told by the recorder's own thread."""
+    first, second = Message(queued(session), 1), Message(queued(session), 1)
+    session.commit()
+    monkeypatch.setattr(pool, "qos", SimpleNamespace(value=0, update=dead_connection))
+    monkeypatch.setattr(pool, "task_consumer", SimpleNamespace(cancel=dead_connection, queues=[]))
+    monkeypatch.setattr(pool, "qos_global", False, raising=False)
+    started(recorder).offer(first)
+    wait_until(lambda: first.claimed, 5, "the first is claimed")
+
+    recorder.offer(second)
+
+    wait_until(lambda: second.claimed, 5, "the second is claimed as well")
+
+
 def dead_connection() -> None:
     raise BrokenPipeError("gone")
