@@ -12,7 +12,7 @@ from typing import Any
 from celery.exceptions import InvalidTaskError
 from celery.worker.consumer import Consumer
 
-from flaskapp.broker import tolerance, transports
+from flaskapp.broker import tolerance, topology, transports
 from flaskapp.broker.letters import letter_of
 from flaskapp.broker.publisher import PROBE_HEADER
 from flaskapp.jobs.letters import MALFORMED, UNKNOWN_TASK
@@ -40,6 +40,12 @@ class JobConsumer(Consumer):
                 self.bury(message, MALFORMED, "Its headers name no task.")
 
         return on_task_received
+
+    def add_task_queue(self, queue: str, exchange: str | None = None, *args: Any, **options: Any) -> None:
+        """Celery's `add_consumer`; it would bind the queue to an exchange of its own, where nothing is published."""
+        if exchange is None and queue not in self.app.amqp.queues:
+            self.app.amqp.queues.add(topology.queue(queue))
+        super().add_task_queue(queue, exchange, *args, **options)
 
     def on_close(self) -> None:
         """Celery's; but a job that is written to a child stays with it.

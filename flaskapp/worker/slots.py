@@ -75,6 +75,9 @@ class Slots:
         try:
             task_reserved(request)
             self._loop.consumer.on_task_request(request)
+            for hears_of_it in self._loop.consumer.on_task_message:
+                # The autoscaler.
+                hears_of_it(request)
         except Exception:
             logger.exception("job=%s the pool did not take it; it is put back", request.id)
             request.give_back("The pool of its worker did not take it.")

@@ -59,6 +59,7 @@ class Pool:
 
     def __init__(self) -> None:
         self.taken: list[Message] = []
+        self.on_task_message: set[Any] = set()
         self.broken = False
         self.nudges = 0
 
@@ -736,6 +737,20 @@ def test_a_job_that_the_pool_threw_away_with_its_broker_connection_is_put_back(
     assert (row_of(session, first)["crashes"], state_of(session, accepted)) == (0, JobState.RUNNING)
     recorder.offer(messages[2])
     wait_until(lambda: messages[2] in pool.taken, 5, "its slot is free")
+
+
+def test_who_grows_the_pool_hears_of_each_job_that_comes_to_it(
+    recorder: Recorder, session: Session, pool: Pool
+) -> None:
+    """Celery's `--autoscale` would else look only every half minute."""
+    message = Message(queued(session), 1)
+    session.commit()
+    heard: list[Message] = []
+    pool.on_task_message.add(heard.append)
+
+    started(recorder).offer(message)
+
+    wait_until(lambda: heard == [message], 5, "it was heard of")
 
 
 def test_a_job_that_the_pool_keeps_over_a_lost_connection_stays_with_it(
