@@ -12,7 +12,7 @@ from typing import Any
 from celery.exceptions import InvalidTaskError
 from celery.worker.consumer import Consumer
 
-from flaskapp.broker import tolerance, transports
+from flaskapp.broker import tolerance, topology, transports
 from flaskapp.broker.letters import letter_of
 from flaskapp.broker.publisher import PROBE_HEADER
 from flaskapp.jobs.letters import MALFORMED, UNKNOWN_TASK
@@ -40,6 +40,35 @@ class JobConsumer(Consumer):
                 self.bury(message, MALFORMED, "Its headers name no task.")
 
         return on_task_received
+
+    def add_task_queue(self, queue: str, exchange: str | None = None, *args: Any, **options: Any) -> None:
+        """Celery's `add_consumer`; it would bind the queue to an exchange of its own, where nothing is published."""
+        if exchange is None and queue not in self.app.amqp.queues:
+            self.app.amqp.queues.add(topology.queue(queue))
+        super().add_task_queue(queue, exchange, *args, **options)
+
+    def on_close(self) -> None:
+        """Celery's; but a job that is written to a child stays with it.
+
+        The pool throws away what no child has said that it took, and trusts the broker to bring it again. Ours are
+        claimed: no message comes. And the child runs it all the same, for as long as it takes, then waits half a minute
+        for somebody to read its answer: so long the worker did not end.
+        """
+        written = [job for job in self._jobs_in_pool() if job._write_to is not None and not job._accepted]
+        for job in written:
+            job._accepted = True
+        super().on_close()
+        for job in written:
+            job._accepted = False
+            if not job._write_to._is_alive():
+                job.discard()
+
+    def ids_in_pool(self) -> set[str]:
+        """The jobs that the pool answers for; of other pools than prefork nothing is known."""
+        return {str(job.correlation_id) for job in self._jobs_in_pool()}
+
+    def _jobs_in_pool(self) -> list[Any]:
+        return list(getattr(getattr(self.pool, "_pool", None), "_cache", {}).values())
 
     def _notice_probe(self, message: Any, number: object) -> None:
         queue = message.delivery_info.get("routing_key")

@@ -10,6 +10,8 @@ import time
 _AHEAD_SECONDS = 0.1
 #: … and never more than this.
 MOST_AHEAD = 200
+#: What was claimed ahead and found no slot is sent again: at most one for so many that ended.
+_ENDED_FOR_ONE_IN_VAIN = 100
 #: Nothing is faster than this, whatever a clock says.
 _SHORTEST_SECONDS = 0.0005
 _NEWEST_COUNTS_FOR = 0.1
@@ -23,17 +25,22 @@ class Pace:
         #: How long it usually is from one ending to the next, with work in hand.
         self._usual_gap: float | None = None
         self._had_work_since: float | None = None
+        #: How many ended since jobs were last claimed ahead in vain; None: they never were.
+        self._ended_since: int | None = None
 
     def ended(self, seconds: float, has_work: bool) -> None:
         """A job ended after `seconds`; `has_work` says that another one could follow it at once."""
         moment = time.monotonic()
+        if self._ended_since is not None:
+            self._ended_since += 1
         if self._had_work_since is not None:
             self._usual_gap = _blend(self._usual_gap, moment - self._had_work_since)
         self._had_work_since = moment if has_work else None
         self.usual_seconds = _blend(self.usual_seconds, seconds)
 
-    def forget(self) -> None:
+    def claimed_in_vain(self) -> None:
         """Jobs are longer than they usually were: nothing is known until some have ended."""
+        self._ended_since = 0
         self.usual_seconds = self._usual_gap = self._had_work_since = None
 
     def per_second(self) -> float | None:
@@ -45,7 +52,10 @@ class Pace:
     def ahead(self) -> int:
         """How many jobs to claim beyond the free slots."""
         per_second = self.per_second()
-        return 0 if per_second is None else min(MOST_AHEAD, int(per_second * _AHEAD_SECONDS))
+        if per_second is None:
+            return 0
+        most = MOST_AHEAD if self._ended_since is None else self._ended_since // _ENDED_FOR_ONE_IN_VAIN
+        return min(most, MOST_AHEAD, int(per_second * _AHEAD_SECONDS))
 
 
 def _blend(usual: float | None, newest: float) -> float:
