@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from celery.exceptions import InvalidTaskError
+from celery.worker import state
 from celery.worker.consumer import Consumer
 
 from flaskapp.broker import tolerance, topology, transports
@@ -48,19 +49,22 @@ class JobConsumer(Consumer):
         super().add_task_queue(queue, exchange, *args, **options)
 
     def on_close(self) -> None:
-        """Celery's; but a job that is written to a child stays with it.
+        """Celery's; but when the worker stops, a job that is written to a child stays with it.
 
-        The pool throws away what no child has said that it took, and trusts the broker to bring it again. Ours are
-        claimed: no message comes. And the child runs it all the same, for as long as it takes, then waits half a minute
-        for somebody to read its answer: so long the worker did not end.
+        The pool throws away what no child has said that it took. The child runs it all the same, for as long as it
+        takes, then waits half a minute for somebody to read its answer: so long the worker did not end. After a lost
+        connection somebody does, and a child may end before it has read its pipe.
         """
-        written = [job for job in self._jobs_in_pool() if job._write_to is not None and not job._accepted]
-        for job in written:
+        is_stop = state.should_stop is not None
+        in_pool = self._jobs_in_pool() if is_stop else []
+        written = [(job, job._write_to) for job in in_pool if job._write_to is not None and not job._accepted]
+        for job, _child in written:
             job._accepted = True
         super().on_close()
-        for job in written:
+        for job, child in written:
             job._accepted = False
-            if not job._write_to._is_alive():
+            if not child._is_alive():
+                # Its pipe went with it, though the pool may name the child by now that has the same descriptor.
                 job.discard()
 
     def ids_in_pool(self) -> set[str]:
