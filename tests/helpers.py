@@ -240,12 +240,16 @@ class Process:
 
 
 def start_worker(
-    environment: Mapping[str, str], concurrency: int = 2, queues: Iterable[str] = (), **more: str
+    environment: Mapping[str, str],
+    concurrency: int = 2,
+    queues: Iterable[str] = (),
+    options: Iterable[str] = (),
+    **more: str,
 ) -> Process:
     """A real worker, of all queues or of these; returns once it consumes."""
     number = next(_numbers)
     log = Path(environment["INSTANCE_PATH"]) / f"worker-{number}.log"
-    words = ["worker", "-c", str(concurrency), "-l", "info", "-n", f"w{number}"]
+    words = ["worker", "-c", str(concurrency), "-l", "info", "-n", f"w{number}", *options]
     words += ["-Q", ",".join(queues)] if queues else []
     worker = Process(words, {**environment, **more}, log)
     _wait_for(worker, " ready.")

@@ -26,8 +26,10 @@ class Stack:
     def celery(self) -> Offload:
         return self.bench.celery  # type: ignore[no-any-return]
 
-    def start_worker(self, concurrency: int = 2, queues: Iterable[str] = (), **more: str) -> Process:
-        return self._started(helpers.start_worker(self.environment, concurrency, queues, **more))
+    def start_worker(
+        self, concurrency: int = 2, queues: Iterable[str] = (), options: Iterable[str] = (), **more: str
+    ) -> Process:
+        return self._started(helpers.start_worker(self.environment, concurrency, queues, options, **more))
 
     def start_beat(self, **more: str) -> Process:
         return self._started(helpers.start_beat(self.environment, **more))

@@ -7,14 +7,18 @@ import sys
 import termios
 from pathlib import Path
 
+import pytest
+from celery import group
 from sqlalchemy import select
 
+from flaskapp.diagnostics.tasks import echo
 from flaskapp.jobs import queries
 from flaskapp.jobs.models import JobState, Worker
 from tests.acceptance.conftest import Stack
 from tests.faults.ledger import Ledger
 from tests.faults.tasks import effects_of_everything, everything, hold_interpreter, slow, tell_pid
 from tests.helpers import Process, kill, stop, wait_for_end, wait_until
+from tests.services import RabbitMQ
 from tests.services.processes import family
 
 S, R = JobState.SUCCEEDED, JobState.RUNNING
@@ -178,6 +182,25 @@ def test_a_worker_ends_although_it_stops_before_a_child_has_said_that_it_took_it
     stack.start_worker()
     ledger.reckon(stack, "a worker stopped as a child took its job", [job_id], ["unsaid"])
     assert (stack.bench.job(job_id).crashes, outcomes(stack, job_id)) == (0, ["stopped"])
+
+
+@pytest.mark.parametrize("stack", ["PostgreSQL and RabbitMQ"], indirect=True)
+def test_no_slot_is_held_by_nobody_when_the_line_breaks_while_children_come_and_go(
+    stack: Stack, ledger: Ledger, rabbitmq: RabbitMQ
+) -> None:
+    stack.start_beat()
+    stack.start_worker(options=["--max-tasks-per-child", "100"])
+    jobs = group(echo.s(number) for number in range(3000))().results
+
+    for ended in range(300, 3000, 300):
+        wait_until(lambda most=ended: stack.bench.account().states["succeeded"] > most, 30, "jobs go on ending")
+        rabbitmq.ctl("close_all_connections", "-p", virtual_host(stack), "the line breaks")
+
+    ledger.reckon(stack, "nine lost connections while pool children come and go", [job.id for job in jobs])
+
+
+def virtual_host(stack: Stack) -> str:
+    return stack.environment["BROKER_URL"].rpartition("/")[2]
 
 
 def has_unread(pid: int) -> bool:
