@@ -200,6 +200,7 @@ def test_a_saved_question_runs_by_itself_and_says_when_a_threshold_is_crossed(si
         ({"mail_to": "ada@example.org\0"}, "control character"),
         ({"alert_column": "a\0b", "alert_sign": ">", "alert_value": "1"}, "column"),
         ({"alert_column": "jobs", "alert_sign": ">", "alert_value": "1e999"}, "number"),
+        ({"alert_column": "job", "alert_sign": ">", "alert_value": "1"}, "no column job. It has: jobs."),
     ],
 )
 def test_settings_that_cannot_be_kept_are_refused_with_a_sentence(
