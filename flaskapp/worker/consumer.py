@@ -10,9 +10,10 @@ from functools import partial
 from typing import Any
 
 from celery.exceptions import InvalidTaskError
+from celery.worker import state
 from celery.worker.consumer import Consumer
 
-from flaskapp.broker import tolerance, transports
+from flaskapp.broker import tolerance, topology, transports
 from flaskapp.broker.letters import letter_of
 from flaskapp.broker.publisher import PROBE_HEADER
 from flaskapp.jobs.letters import MALFORMED, UNKNOWN_TASK
@@ -40,6 +41,38 @@ class JobConsumer(Consumer):
                 self.bury(message, MALFORMED, "Its headers name no task.")
 
         return on_task_received
+
+    def add_task_queue(self, queue: str, exchange: str | None = None, *args: Any, **options: Any) -> None:
+        """Celery's `add_consumer`; it would bind the queue to an exchange of its own, where nothing is published."""
+        if exchange is None and queue not in self.app.amqp.queues:
+            self.app.amqp.queues.add(topology.queue(queue))
+        super().add_task_queue(queue, exchange, *args, **options)
+
+    def on_close(self) -> None:
+        """Celery's; but when the worker stops, a job that is written to a child stays with it.
+
+        The pool throws away what no child has said that it took. The child runs it all the same, for as long as it
+        takes, then waits half a minute for somebody to read its answer: so long the worker did not end. After a lost
+        connection somebody does, and a child may end before it has read its pipe.
+        """
+        is_stop = state.should_stop is not None
+        in_pool = self._jobs_in_pool() if is_stop else []
+        written = [(job, job._write_to) for job in in_pool if job._write_to is not None and not job._accepted]
+        for job, _child in written:
+            job._accepted = True
+        super().on_close()
+        for job, child in written:
+            job._accepted = False
+            if not child._is_alive():
+                # Its pipe went with it, though the pool may name the child by now that has the same descriptor.
+                job.discard()
+
+    def ids_in_pool(self) -> set[str]:
+        """The jobs that the pool answers for; of other pools than prefork nothing is known."""
+        return {str(job.correlation_id) for job in self._jobs_in_pool()}
+
+    def _jobs_in_pool(self) -> list[Any]:
+        return list(getattr(getattr(self.pool, "_pool", None), "_cache", {}).values())
 
     def _notice_probe(self, message: Any, number: object) -> None:
         queue = message.delivery_info.get("routing_key")

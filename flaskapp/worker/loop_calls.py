@@ -23,7 +23,8 @@ class LoopCalls:
         self._calls.append((function, args))
         hub = getattr(self.consumer, "hub", None)
         if hub is None:
-            self._run()
+            # The caller's work is not the broker's: what that cannot be told ends nobody's thread.
+            self.finish()
         else:
             hub.call_soon(self._run)
 

@@ -104,9 +104,16 @@ class Offers:
         """They are recorded next, and until then in our hands."""
         with self._changed:
             self._recording = requests
+            self._prefetch.serve({request.queue for request in requests})
             for request in requests:
                 self._offers.remove(request)
             return requests
+
+    def recorded(self, requests: Sequence[JobRequest]) -> None:
+        """Their claims are committed or refused: none of them needs one of the slots any more that are still free."""
+        with self._changed:
+            done = {id(request) for request in requests}
+            self._recording = [request for request in self._recording if id(request) not in done]
 
     def set_aside(self, request: JobRequest) -> None:
         with self._changed:
@@ -137,14 +144,19 @@ class Offers:
                 self._offers.clear()
                 self._returned.add([str(request.id) for request in given])
                 self._loop.add(self._hand_back, given)
-            elif self._prefetch.is_news(free) and not self._telling:
+            elif self._prefetch.is_news(self._room()) and not self._telling:
                 self._telling = True
                 self._loop.add(self.tell_limit)
 
     def tell_limit(self) -> None:
         """On the event loop, and before messages are answered: for each answer the broker sends another one."""
         self._telling = False
-        self._prefetch.tell(self._loop.consumer, self._slots.free())
+        self._prefetch.tell(self._loop.consumer, self._room)
+
+    def _room(self) -> int:
+        """How many slots are free, and stay so with what has arrived already."""
+        with self._changed:
+            return self._slots.free() - len(self._offers) - len(self._recording)
 
     def _hand_back(self, requests: list[JobRequest]) -> None:
         """On the event loop."""

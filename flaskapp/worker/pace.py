@@ -11,6 +11,8 @@ from collections import deque
 _AHEAD_SECONDS = 0.1
 #: … and never more than this.
 MOST_AHEAD = 200
+#: What was claimed ahead and found no slot is sent again: at most one for so many that ended.
+_ENDED_FOR_ONE_IN_VAIN = 100
 #: Nothing is faster than this, whatever a clock says.
 _SHORTEST_SECONDS = 0.0005
 _NEWEST_COUNTS_FOR = 0.1
@@ -28,10 +30,14 @@ class Pace:
         self._had_work_since: float | None = None
         #: [second, how many ended in it], the latest ones.
         self._endings: deque[list[int]] = deque(maxlen=_PROOF_SECONDS)
+        #: How many ended since jobs were last claimed ahead in vain; None: they never were.
+        self._ended_since: int | None = None
 
     def ended(self, seconds: float, has_work: bool) -> None:
         """A job ended after `seconds`; `has_work` says that another one could follow it at once."""
         moment = time.monotonic()
+        if self._ended_since is not None:
+            self._ended_since += 1
         if self._had_work_since is not None:
             self._usual_gap = _blend(self._usual_gap, moment - self._had_work_since)
         self._had_work_since = moment if has_work else None
@@ -40,10 +46,10 @@ class Pace:
             self._endings.append([int(moment), 0])
         self._endings[-1][1] += 1
 
-    def forget(self) -> None:
+    def claimed_in_vain(self) -> None:
         """Jobs are longer than they usually were: nothing is known until some have ended."""
+        self._ended_since = 0
         self.usual_seconds = self._usual_gap = self._had_work_since = None
-        self._endings.clear()
 
     def per_second(self) -> float | None:
         """How many jobs end in a second while there is work; None when nothing is known."""
@@ -52,11 +58,11 @@ class Pace:
         return 1 / max(self.usual_seconds / self._concurrency, self._usual_gap or 0, _SHORTEST_SECONDS)
 
     def proven(self) -> float | None:
-        """How many jobs did end in the best of the last seconds; None when nothing is known.
+        """How many jobs did end in the best of the last seconds; None before the first.
 
         A few short jobs a minute show how quick they could be, and nothing of the long line that comes next.
         """
-        if self.usual_seconds is None:
+        if not self._endings:
             return None
         since = time.monotonic() - _PROOF_SECONDS
         return float(max((count for second, count in self._endings if second >= since), default=0))
@@ -64,7 +70,10 @@ class Pace:
     def ahead(self) -> int:
         """How many jobs to claim beyond the free slots."""
         per_second = self.per_second()
-        return 0 if per_second is None else min(MOST_AHEAD, int(per_second * _AHEAD_SECONDS))
+        if per_second is None:
+            return 0
+        most = MOST_AHEAD if self._ended_since is None else self._ended_since // _ENDED_FOR_ONE_IN_VAIN
+        return min(most, MOST_AHEAD, int(per_second * _AHEAD_SECONDS))
 
 
 def _blend(usual: float | None, newest: float) -> float:

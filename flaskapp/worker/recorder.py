@@ -11,7 +11,7 @@ wakes the thread. It is held for moments only: never while SQL is run, and never
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from sqlalchemy import Engine
@@ -72,12 +72,12 @@ class Recorder:
             dropped = self._returned.job_ids()
         self._returned.note(dropped)
 
-    def detach(self) -> None:
-        """The broker connection is gone, and Celery's pool has thrown away what no child had accepted yet.
+    def detach(self, in_pool: Collection[str]) -> None:
+        """The broker connection is gone, and Celery's pool has thrown away all but these jobs.
 
-        It trusts the broker to bring that again; but those messages are spent, for their jobs are claimed.
+        It trusts the broker to bring them again; but their messages are spent, for they are claimed.
         """
-        dropped = self._slots.thrown_away()
+        dropped = self._slots.thrown_away(in_pool)
         # What was claimed meanwhile comes to the pool now.
         self._loop.finish()
         for request in dropped:

@@ -75,6 +75,7 @@ class Recording:
             request.claimed = claims.get(job_id)
         self._held.add([request for request in first.values() if request.claimed is not None])
         self._offers.add_early(early)
+        self._offers.recorded(offers)
         # Ours, but its job is gone (pruned): a dead letter, never run.
         buried = [first[job_id] for job_id in rowless if first[job_id].hint.send is not None]
         answered = [request for request in offers if request not in early]

@@ -58,6 +58,11 @@ class JobRequest(Request):
         return hint_of(self.request_dict)
 
     @property
+    def queue(self) -> str:
+        """Our queues are bound by their own names."""
+        return str(self.delivery_info.get("routing_key") or "default")
+
+    @property
     def is_suspect(self) -> bool:
         """It has lost a process before; ours only."""
         return is_ours(self.request_dict) and bool(self.request_dict.get(CRASHES_HEADER))
@@ -75,7 +80,7 @@ class JobRequest(Request):
             args=dumps(list(args)),
             kwargs=dumps(kwargs),
             options=dumps({"headers": kept, "embed": {k: v for k, v in (embed or {}).items() if v}}),
-            queue=self.delivery_info.get("routing_key") or "default",
+            queue=self.queue,
             job_id=self.id,
             retries=checks.whole_number("retries", headers.get("retries") or 0, least=0),
             run_at=_utc(self._eta),
@@ -112,6 +117,9 @@ class JobRequest(Request):
     def on_accepted(self, pid: int, time_accepted: float) -> None:
         self.worker_pid = pid
         super().on_accepted(pid, time_accepted)
+        if self.taken_away:
+            # It was on its way to the process then.
+            self.recorder.take_away([self.id])
 
     def on_success(self, report: Report | ExceptionInfo, **_: Any) -> None:
         """The child reported: it settled the attempt itself, or leaves it to us."""

@@ -87,7 +87,8 @@ def _refuse_uncommitted(response: Response) -> Response:
 def _refuse_to_lose_children(problem: BaseException | None) -> None:
     """An app context that a task opened has a session of its own, which the attempt's commit does not reach."""
     if problem is None and current_attempt() is not None and (left := uncommitted_jobs()):
-        db.session.rollback()
+        # Flask-SQLAlchemy's own turn comes after ours, and Flask takes none after an error.
+        db.session.remove()
         raise UncommittedJobs(
             f"The app context inside the task ended with {len(left)} submitted job(s) not committed: "
             f"{', '.join(left[:5])}. Call db.session.commit() in it, or leave it out: a task has one already."

@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from celery.worker.state import task_reserved
 
@@ -75,6 +75,9 @@ class Slots:
         try:
             task_reserved(request)
             self._loop.consumer.on_task_request(request)
+            for hears_of_it in self._loop.consumer.on_task_message:
+                # The autoscaler.
+                hears_of_it(request)
         except Exception:
             logger.exception("job=%s the pool did not take it; it is put back", request.id)
             request.give_back("The pool of its worker did not take it.")
@@ -100,20 +103,20 @@ class Slots:
         with self._changed:
             moment = time.monotonic()
             while self._ready and moment - self._ready[0][1] >= patience:
-                # Jobs are longer than they usually were: claim none ahead until some have ended.
-                self.pace.forget()
+                self.pace.claimed_in_vain()
                 request, _since = self._ready.popleft()
                 if request.claimed is not None:
                     self._held.ended(request, Stopped(request.claimed, "No slot of its worker came free."))
 
-    def thrown_away(self) -> list[JobRequest]:
-        """What the pool got and no process had accepted when its broker connection broke."""
+    def thrown_away(self, in_pool: Collection[str]) -> list[JobRequest]:
+        """What the pool got, no process has accepted, and the pool does not have any more."""
         with self._changed:
             waiting = [request for request, _since in self._ready]
             return [
                 request
                 for request in self._held.unfinished()
-                if request.was_handed_over and request.worker_pid is None and request not in waiting
+                if request.was_handed_over and request.worker_pid is None
+                if request not in waiting and str(request.id) not in in_pool
             ]
 
     def close(self) -> None:

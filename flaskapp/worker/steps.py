@@ -97,7 +97,7 @@ class Attach(bootsteps.StartStopStep):
         consumer.controller.recorder.attach(consumer)
 
     def stop(self, consumer: Any) -> None:
-        consumer.controller.recorder.detach()
+        consumer.controller.recorder.detach(consumer.ids_in_pool())
 
 
 class Listen(bootsteps.StartStopStep):

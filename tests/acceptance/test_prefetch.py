@@ -41,6 +41,18 @@ def test_a_worker_that_had_no_free_slot_goes_on_with_the_next(stack: Stack) -> N
     assert {(job.attempt, job.sends) for job in stack.bench.jobs() if job.id in jobs} == {(1, 1)}
 
 
+def test_long_jobs_of_one_queue_leave_every_second_turn_to_another(stack: Stack) -> None:
+    """Longer than our patience: what was fetched with the one that runs has gone back."""
+    long = [stack.bench.fate("sleep", 5.5) for _ in range(4)]
+    others = [stack.bench.fate("ok", queue="mail") for _ in range(2)]
+    wait_until(lambda: {stack.bench.state(job) for job in (*long, *others)} == {"queued"}, 20, "all are queued")
+
+    stack.start_worker(concurrency=1, queues=["default", "mail"])
+
+    stack.bench.finished(others, 60)
+    assert [job.is_final for job in map(stack.bench.job, long)].count(True) <= 2
+
+
 def running(stack: Stack) -> set[str]:
     return {job.id for job in stack.bench.jobs() if job.state == "running"}
 

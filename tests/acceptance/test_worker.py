@@ -70,6 +70,12 @@ def test_a_queue_of_ones_own_is_served_by_a_worker_that_names_it(calm: Stack) ->
     assert add.apply_async((1, 2), queue="mine").get(timeout=15) == 3
 
 
+def test_a_queue_that_a_running_worker_is_told_to_serve_is_reached(calm: Stack) -> None:
+    assert calm.celery.control.add_consumer("hers", reply=True, timeout=5)
+
+    assert add.apply_async((1, 2), queue="hers").get(timeout=15) == 3
+
+
 def test_cancelling_a_running_job_stops_it_and_no_other(calm: Stack) -> None:
     doomed, bystander = calm.bench.fate("write_and_sleep", "doomed", 60), calm.bench.fate("sleep", 4)
     wait_until(

@@ -1,7 +1,10 @@
 """Workers that are killed, frozen, stopped or overrun: every job reaches the state that it would have reached."""
 
+import fcntl
 import os
 import signal
+import sys
+import termios
 from pathlib import Path
 
 from sqlalchemy import select
@@ -11,7 +14,7 @@ from flaskapp.jobs.models import JobState, Worker
 from tests.acceptance.conftest import Stack
 from tests.faults.ledger import Ledger
 from tests.faults.tasks import effects_of_everything, everything, hold_interpreter, slow, tell_pid
-from tests.helpers import Process, kill, stop, wait_until
+from tests.helpers import Process, kill, stop, wait_for_end, wait_until
 from tests.services.processes import family
 
 S, R = JobState.SUCCEEDED, JobState.RUNNING
@@ -154,6 +157,37 @@ def test_a_planned_stop_lets_a_short_job_end_and_takes_the_worker_off_the_list(s
     job = stack.bench.job(job_id)
     assert (job.state, job.attempt, len(stack.bench.effects("finished core"))) == (S, 1, 1)
     assert workers(stack) == []
+
+
+def test_a_worker_ends_although_it_stops_before_a_child_has_said_that_it_took_its_job(
+    stack: Stack, ledger: Ledger
+) -> None:
+    worker = stack.start_worker(concurrency=1)
+    (child,) = set(family(worker.pid)) - {worker.pid}
+    os.kill(child, signal.SIGSTOP)
+    job_id = stack.bench.fate("sleep_in_first", "unsaid", 60)
+    until_running(stack, job_id)
+    wait_until(lambda: has_unread(child), 10, "the job is in the child's pipe")
+
+    worker.popen.terminate()
+    wait_until(lambda: stack.bench.state(job_id) != R, 20, "it is put back")
+    os.kill(child, signal.SIGCONT)
+
+    wait_for_end(worker, 10)
+    stack.start_beat()
+    stack.start_worker()
+    ledger.reckon(stack, "a worker stopped as a child took its job", [job_id], ["unsaid"])
+    assert (stack.bench.job(job_id).crashes, outcomes(stack, job_id)) == (0, ["stopped"])
+
+
+def has_unread(pid: int) -> bool:
+    """Something waits in one of its pipes."""
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        if os.readlink(link).startswith("pipe:"):
+            with open(os.open(link, os.O_RDONLY | os.O_NONBLOCK), "rb") as pipe:
+                if int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder):
+                    return True
+    return False
 
 
 def workers(stack: Stack) -> list[str]:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from celery import chain, chord, group, signals
 
+from flaskapp.extensions import db
 from flaskapp.jobs.models import JobState
 from tests.helpers import Bench
 from tests.tasks_for_tests import add, fate, note_error, note_failed_id, write_nonsense
@@ -166,11 +167,15 @@ def test_a_failing_tasks_child_never_was(bench: Bench) -> None:
 
 def test_a_child_of_an_app_context_inside_the_task_is_not_lost_silently(bench: Bench) -> None:
     job_id = bench.fate("submit_child_in_a_context_of_its_own", False)
+    sessions = db.session.registry.registry
+    before = len(sessions)
     bench.run()
 
     job = bench.job(job_id)
     assert (job.state, job.error_type) == (F, "UncommittedJobs")
     assert "Call db.session.commit() in it" in (job.error_message or "")
+    # The session is known by its context's number, which another context may get.
+    assert len(sessions) == before
 
 
 def test_a_child_committed_in_an_app_context_inside_the_task_runs(bench: Bench) -> None:

@@ -20,6 +20,7 @@ from kombu import Connection, Exchange, Queue
 from kombu.exceptions import ChannelError
 
 from flaskapp.broker.folder import owners, register
+from flaskapp.broker.folder.exchanges import Exchanges
 
 register()
 fork = multiprocessing.get_context("fork")
@@ -296,6 +297,23 @@ def test_processes_that_bind_at_the_same_time_lose_no_binding(url: str, folder: 
     run(*(fork.Process(target=bind_many, args=(url, prefix)) for prefix in "abc"))
     bindings = json.loads((folder / "exchanges" / "shared.json").read_text())["bindings"]
     assert len(bindings) == 60
+
+
+def test_a_child_forked_while_an_exchange_changes_keeps_nobody_out(folder: Path) -> None:
+    """A worker's pool may start a child at any moment; it inherits the lock, and lives as long as the worker."""
+    exchanges = Exchanges(str(folder))
+    with exchanges._changing("jobs"):
+        if (child := os.fork()) == 0:
+            signal.pause()
+    later = threading.Thread(target=lambda: exchanges.declare("jobs", "topic"), daemon=True)
+    later.start()
+
+    later.join(5)
+
+    was_kept_out = later.is_alive()
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert not was_kept_out
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"properties": {}}', b"\xff\xfe"])

@@ -34,6 +34,7 @@ class Message:
         self.id, self.hint, self.answer = job_id, Hint(job_id, send), ""
         self.wish = Wish("tests.fate", job_id=job_id, **wish)
         self.arrived, self.is_suspect = time.monotonic(), False
+        self.queue = "default"
         self.claimed: Claimed | None = None
         self.finished, self.taken_away, self.worker_pid = False, False, None
         self.was_handed_over = False
@@ -58,6 +59,7 @@ class Pool:
 
     def __init__(self) -> None:
         self.taken: list[Message] = []
+        self.on_task_message: set[Any] = set()
         self.broken = False
         self.nudges = 0
 
@@ -729,12 +731,42 @@ def test_a_job_that_the_pool_threw_away_with_its_broker_connection_is_put_back(
     wait_until(lambda: len(pool.taken) == 2, 5, "both slots are taken")
     messages[1].worker_pid = 1
 
-    recorder.detach()
+    recorder.detach(in_pool=[])
 
     wait_until(lambda: state_of(session, first) == JobState.WAITING or session.rollback(), 5, "it is put back")
     assert (row_of(session, first)["crashes"], state_of(session, accepted)) == (0, JobState.RUNNING)
     recorder.offer(messages[2])
     wait_until(lambda: messages[2] in pool.taken, 5, "its slot is free")
+
+
+def test_who_grows_the_pool_hears_of_each_job_that_comes_to_it(
+    recorder: Recorder, session: Session, pool: Pool
+) -> None:
+    """Celery's `--autoscale` would else look only every half minute."""
+    message = Message(queued(session), 1)
+    session.commit()
+    heard: list[Message] = []
+    pool.on_task_message.add(heard.append)
+
+    started(recorder).offer(message)
+
+    wait_until(lambda: heard == [message], 5, "it was heard of")
+
+
+def test_a_job_that_the_pool_keeps_over_a_lost_connection_stays_with_it(
+    recorder: Recorder, session: Session, pool: Pool
+) -> None:
+    message = Message(queued(session), 1, recorder=recorder)
+    session.commit()
+    started(recorder).offer(message)
+    wait_until(lambda: pool.taken == [message], 5, "the pool has it")
+
+    recorder.detach(in_pool=[message.id])
+
+    assert not message.finished
+    recorder.ended(message, Succeeded(message.claimed, "1"), 0.1)  # type: ignore[arg-type]
+    wait_until(lambda: not recorder.holds(), 5, "its success is recorded")
+    assert state_of(session, message.id) == JobState.SUCCEEDED
 
 
 def test_a_claim_that_the_event_loop_did_not_come_to_is_not_forgotten(
@@ -748,7 +780,7 @@ def test_a_claim_that_the_event_loop_did_not_come_to_is_not_forgotten(
     wait_until(lambda: claimed.claimed, 5, "it is claimed")
     another_round_without_a_loop(recorder)
 
-    recorder.detach()
+    recorder.detach(in_pool=[])
     monkeypatch.setattr(pool, "hub", None)
     recorder.attach(pool)
 
@@ -757,7 +789,7 @@ def test_a_claim_that_the_event_loop_did_not_come_to_is_not_forgotten(
 
 def another_round_without_a_loop(recorder: Recorder) -> None:
     """The recorder has said everything that it says about its last group."""
-    wait_until(lambda: not recorder._offers._recording, 5, "the group is over")
+    wait_until(lambda: recorder._loop._calls, 5, "the group is over")
 
 
 def test_a_message_that_cannot_be_answered_keeps_no_job_from_the_pool(
@@ -771,11 +803,28 @@ def test_a_message_that_cannot_be_answered_keeps_no_job_from_the_pool(
     wait_until(lambda: message.claimed, 5, "it is claimed")
     another_round_without_a_loop(recorder)
 
-    recorder.detach()
+    recorder.detach(in_pool=[])
     monkeypatch.setattr(pool, "hub", None)
     recorder._slots.fill()
 
     assert pool.taken == [message]
+
+
+def test_a_broker_that_cannot_be_told_the_limit_does_not_end_the_thread(
+    recorder: Recorder, session: Session, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A transport without an event loop is told by the recorder's own thread."""
+    first, second = Message(queued(session), 1), Message(queued(session), 1)
+    session.commit()
+    monkeypatch.setattr(pool, "qos", SimpleNamespace(value=0, update=dead_connection))
+    monkeypatch.setattr(pool, "task_consumer", SimpleNamespace(cancel=dead_connection, queues=[]))
+    monkeypatch.setattr(pool, "qos_global", False, raising=False)
+    started(recorder).offer(first)
+    wait_until(lambda: first.claimed, 5, "the first is claimed")
+
+    recorder.offer(second)
+
+    wait_until(lambda: second.claimed, 5, "the second is claimed as well")
 
 
 def dead_connection() -> None:

@@ -55,13 +55,20 @@ def test_waiting_for_work_does_not_count(pass_time: Callable[[float], None]) -> 
     assert pace.per_second() == pytest.approx(200)
 
 
-def test_what_was_known_can_be_forgotten() -> None:
+def test_of_a_hundred_jobs_one_at_most_is_claimed_ahead_in_vain_again() -> None:
+    """Short and long ones mixed: else all that stood claimed behind a few long ones would be sent again each time."""
     pace = Pace(2)
-    pace.ended(0.001, has_work=True)
+    pace.ended(0.00001, has_work=False)
+    assert pace.ahead() == MOST_AHEAD
 
-    pace.forget()
+    pace.claimed_in_vain()
 
-    assert pace.ahead() == 0
+    ahead = []
+    for _ in range(100 * MOST_AHEAD + 100):
+        ahead.append(pace.ahead())
+        pace.ended(0.00001, has_work=False)
+    assert [ahead[ended] for ended in (0, 1, 99, 100, 1000)] == [0, 0, 0, 1, 10]
+    assert ahead[-1] == MOST_AHEAD
 
 
 def test_a_few_quick_jobs_do_not_prove_a_quick_worker(pass_time: Callable[[float], None]) -> None:

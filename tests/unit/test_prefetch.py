@@ -52,6 +52,18 @@ def test_what_found_no_free_slot_for_long_is_kept_from_others(free_slots: int, w
     assert prefetch.each == (NONE if goes_back else MANY)
 
 
+def test_after_messages_went_back_many_are_fetched_only_once_the_long_jobs_are_history() -> None:
+    prefetch = after(*SHORT)
+    assert prefetch.is_kept_from_others(time.monotonic() - 60, 0)
+
+    levels = []
+    for _ in range(2000):
+        prefetch.follow(0.001)
+        levels.append(prefetch.each)
+
+    assert levels == [FEW] * 1999 + [MANY]
+
+
 class Broker:
     """Celery's consumer, as far as the limit is concerned; `says` is what the broker heard."""
 
@@ -60,35 +72,77 @@ class Broker:
         self.qos_global = qos_global
         self.qos = SimpleNamespace(value=0, update=lambda: self.says.append(self.qos.value))
         self.task_consumer = SimpleNamespace(
-            cancel=lambda: self.says.append("cancel"), consume=lambda: self.says.append("consume")
+            queues=[SimpleNamespace(name=name) for name in "abc"],
+            cancel=lambda: self.says.append("cancel"),
+            consume=lambda: self.says.append("consume"),
         )
+
+    @property
+    def order(self) -> str:
+        return "".join(queue.name for queue in self.task_consumer.queues)
 
 
 def test_a_worker_without_a_free_slot_does_not_consume_until_there_is_one() -> None:
     prefetch, broker = after(2.0), Broker(qos_global=True)
 
-    for free_slots in (0, 0, 1, 2, 0):
-        prefetch.tell(broker, free_slots)
+    for room in (0, 0, 1, 2, 0):
+        prefetch.tell(broker, lambda room=room: room)
 
     assert broker.says == ["cancel", "cancel", 1, "consume", 2, "cancel"]
+
+
+def test_what_arrives_until_the_old_consumer_is_cancelled_is_not_fetched_again() -> None:
+    prefetch, broker = after(2.0), Broker(qos_global=False)
+    room = iter([1, 0])
+
+    prefetch.tell(broker, lambda: next(room))
+
+    assert broker.says == ["cancel"]
+
+
+def test_the_queue_that_was_served_last_comes_last() -> None:
+    """RabbitMQ sends from the first queue first: it alone would be served while it has long jobs."""
+    prefetch, broker = after(2.0), Broker(qos_global=False)
+    orders = []
+
+    for queue in "aaba":
+        prefetch.serve(queue)
+        prefetch.tell(broker, lambda: 0)
+        prefetch.tell(broker, lambda: 1)
+        orders.append(broker.order)
+
+    assert orders == ["bca", "bca", "cab", "cba"]
+
+
+@pytest.mark.parametrize(("room", "says"), [(0, ["cancel"]), (1, ["cancel", 1, "consume"])])
+def test_who_was_made_to_consume_without_a_free_slot_stops_as_its_messages_go_back(room: int, says: list[Any]) -> None:
+    """Celery's `add_consumer` consumes from all queues."""
+    prefetch, broker = after(2.0), Broker(qos_global=True)
+    prefetch.tell(broker, lambda: 0)
+    broker.says.clear()
+
+    assert prefetch.is_kept_from_others(time.monotonic() - 60, 0)
+    prefetch.tell(broker, lambda: room)
+
+    assert broker.says == says
 
 
 def test_rabbitmqs_quorum_queues_learn_a_limit_from_a_new_consumer() -> None:
     prefetch, broker = after(*SHORT), Broker(qos_global=False)
 
-    prefetch.tell(broker, 2)
+    prefetch.tell(broker, lambda: 2)
 
     assert broker.says == ["cancel", 2 * MANY, "consume"]
 
 
 def test_the_broker_is_told_once() -> None:
     prefetch, broker = after(*SHORT), Broker(qos_global=False)
-    prefetch.tell(broker, 2)
+    prefetch.tell(broker, lambda: 2)
     known = len(broker.says)
     prefetch.follow(0.001)
 
     assert not prefetch.is_news(1)
-    prefetch.tell(broker, 1)
+    prefetch.tell(broker, lambda: 1)
     assert len(broker.says) == known
 
 
@@ -96,16 +150,16 @@ def test_the_broker_is_told_again_if_there_was_no_connection() -> None:
     prefetch, broker = after(*SHORT), Broker(qos_global=False)
     consumer, broker.task_consumer = broker.task_consumer, None
 
-    prefetch.tell(broker, 2)
+    prefetch.tell(broker, lambda: 2)
     assert (prefetch.is_news(2), broker.says) == (True, [])
     broker.task_consumer = consumer
-    prefetch.tell(broker, 2)
+    prefetch.tell(broker, lambda: 2)
     assert not prefetch.is_news(2)
 
 
 def test_a_new_connection_begins_with_one_for_each_slot() -> None:
     prefetch = after(*SHORT)
-    prefetch.tell(Broker(qos_global=False), 2)
+    prefetch.tell(Broker(qos_global=False), lambda: 2)
 
     prefetch.reset()
 

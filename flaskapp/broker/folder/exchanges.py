@@ -75,11 +75,15 @@ class Exchanges:
         os.makedirs(self.folder, exist_ok=True)
         with open(f"{self.folder}/lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            before = self.find(exchange, afresh=True)
-            table = deepcopy(before)
-            yield table
-            if table != before or not os.path.exists(self._path(exchange)):
-                self._replace(self._path(exchange), table)
+            try:
+                before = self.find(exchange, afresh=True)
+                table = deepcopy(before)
+                yield table
+                if table != before or not os.path.exists(self._path(exchange)):
+                    self._replace(self._path(exchange), table)
+            finally:
+                # To close it is not enough: a child forked meanwhile has the same lock, for as long as it lives.
+                fcntl.flock(lock, fcntl.LOCK_UN)
 
     def _replace(self, path: str, table: Table) -> None:
         with open(f"{path}.new", "w", encoding="utf-8") as file:
