@@ -48,6 +48,6 @@ def crash(self: Any, times: int) -> int:
 @shared_task(name="diagnostics.effect", bind=True)
 def effect(self: Any, key: str) -> str:
     """Write one row through the session: after any fault there must be exactly one."""
-    row = {"key": key, "job_id": self.request.id, "attempt": self.attempt_number}
+    row = {"key": key, "job_id": self.job_id, "attempt": self.attempt_number}
     db.session.execute(insert(Effect).values(row))
     return key

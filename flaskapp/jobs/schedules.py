@@ -23,7 +23,7 @@ from flaskapp.jobs.submitting import new_job_id, submit
 KEPT_FIRINGS = 1000
 #: The part of a wish that is the same each time.
 _COLUMNS = (
-    *("task", "args", "kwargs", "queue", "options", "priority", "owner", "unique_key"),
+    *("task", "args", "kwargs", "queue", "options", "priority", "owner", "unique_key", "limit_key"),
     *("max_retries", "time_limit", "soft_time_limit", "ignore_result"),
 )
 

@@ -94,6 +94,12 @@ def standing_alone(choice: Choice, columns: list[str], rows: list[list[Any]]) ->
     return svg.replace(">", f"><style>{_ON_PAPER}</style>", 1) if svg else ""
 
 
+def note(choice: Choice, rows: list[list[Any]]) -> str:
+    """What the picture leaves out, as a sentence; empty if it shows every row that can be drawn."""
+    most, drawable = _MOST.get(choice.kind), len(_drawable(choice, rows))
+    return "" if most is None or drawable <= most else f"Drawn are the first {most:,} of {drawable:,} rows."
+
+
 def as_png(svg: str) -> bytes:
     """Twice as large as it is shown, for sharp screens. It has letters also on a machine without a font."""
     import resvg_py  # only who mails a chart pays for it
@@ -113,6 +119,12 @@ def _tree(chart: Any) -> Any:
 
 def _label(value: Any) -> str:
     return _NO_XML.sub("\N{REPLACEMENT CHARACTER}", "–" if value is None else str(value)[:_LONGEST_LABEL])
+
+
+def _drawable(choice: Choice, rows: list[list[Any]]) -> list[list[Any]]:
+    """The rows that have a number wherever the picture needs one."""
+    needed = {choice.x, choice.y} if choice.kind == "scatter" else {choice.y}
+    return [row for row in rows if all(as_number(row[place]) is not None for place in needed)]
 
 
 def _chart(choice: Choice, columns: list[str], rows: list[list[Any]], **look: Any) -> Any:
@@ -144,7 +156,7 @@ def _line(choice: Choice, columns: list[str], rows: list[list[Any]], look: dict[
 
 
 def _named(kind: Any, choice: Choice, columns: list[str], rows: list[list[Any]], look: dict[str, Any]) -> Any:
-    kept = [row for row in rows if as_number(row[choice.y]) is not None][: _MOST[choice.kind]]
+    kept = _drawable(choice, rows)[: _MOST[choice.kind]]
     if not kept:
         return None
     labels = [_label(row[choice.x]) for row in kept]
@@ -163,12 +175,11 @@ def _named(kind: Any, choice: Choice, columns: list[str], rows: list[list[Any]],
 
 
 def _points(choice: Choice, columns: list[str], rows: list[list[Any]], look: dict[str, Any]) -> Any:
-    points = [(as_number(row[choice.x]), as_number(row[choice.y])) for row in rows]
-    kept = [point for point in points if None not in point][: _MOST["scatter"]]
+    kept = _drawable(choice, rows)[: _MOST["scatter"]]
     if not kept:
         return None
     chart = pygal.XY(**look, stroke=False)
-    chart.add(columns[choice.y], kept)
+    chart.add(columns[choice.y], [(as_number(row[choice.x]), as_number(row[choice.y])) for row in kept])
     return chart
 
 

@@ -34,6 +34,7 @@ def mail_answer(saved: SavedQuery, run: QueryRun, columns: list[str], rows: list
         run=run,
         crossed=crossed,
         has_chart=len(attachments) > 1,
+        chart_note=charts.note(choice, rows) if choice else "",
         columns=columns[:_COLUMNS],
         rows=[row[:_COLUMNS] for row in rows[:_ROWS]],
         more=len(rows) - _ROWS,

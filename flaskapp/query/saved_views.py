@@ -56,7 +56,8 @@ def schedule(saved_id: str) -> ResponseReturnValue:
     try:
         mail_to = form.get("mail_to", "")
         saving.set_rhythm(db.session(), found, form.get("crontab", ""), form.get("timezone", ""), mail_to)
-        saving.set_alert(found, form.get("alert_column", ""), form.get("alert_sign", ""), form.get("alert_value", ""))
+        sign, value = form.get("alert_sign", ""), form.get("alert_value", "")
+        saving.set_alert(db.session(), found, form.get("alert_column", ""), sign, value)
     except BadArguments as refusal:
         db.session.rollback()
         flash(str(refusal), "warning")

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from flaskapp.errors import BadArguments
 from flaskapp.jobs.clock import now
 from flaskapp.mail.addresses import mailboxes
-from flaskapp.query.actions import checked
+from flaskapp.query.actions import checked, columns_of
 from flaskapp.query.charts import Choice
 from flaskapp.query.child.parameters import names_in
 from flaskapp.query.models import QueryRun, SavedQuery
@@ -102,7 +102,7 @@ def next_time(text: str, zone: str, after: datetime) -> datetime | None:
         ) from problem
 
 
-def set_alert(saved: SavedQuery, column: str, sign: str, value: str) -> None:
+def set_alert(session: Session, saved: SavedQuery, column: str, sign: str, value: str) -> None:
     """Crossed when any row's `column` stands in that relation to `value`; an empty column takes the alert away."""
     column = column.strip()
     if not column:
@@ -116,7 +116,17 @@ def set_alert(saved: SavedQuery, column: str, sign: str, value: str) -> None:
         raise BadArguments("The threshold must be a number, e.g. 10.") from problem
     if not math.isfinite(number) or len(column) > 255 or not column.isprintable():
         raise BadArguments("The threshold must be a number, and the column one of the answer.")
+    if (known := _last_columns(session, saved)) and column not in known:
+        # A misspelt one would never be crossed, and nobody would know.
+        raise BadArguments(f"The last answer has no column {column}. It has: {', '.join(known)[:500]}.")
     saved.alert_column, saved.alert_sign, saved.alert_value = column, sign, number
+
+
+def _last_columns(session: Session, saved: SavedQuery) -> list[str]:
+    """Empty if no answer is left."""
+    answered = sa.select(QueryRun).where(QueryRun.saved_id == saved.id, QueryRun.columns.is_not(None))
+    last = session.scalars(answered.order_by(QueryRun.created_at.desc()).limit(1)).first()
+    return columns_of(last) if last is not None else []
 
 
 def due(session: Session) -> list[SavedQuery]:

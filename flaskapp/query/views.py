@@ -159,6 +159,7 @@ def _shown(found: QueryRun) -> dict[str, Any]:
         "choice": choice,
         "kinds": charts.KINDS,
         "chart": charts.drawn(choice, columns, rows) if choice else "",
+        "chart_note": charts.note(choice, rows) if choice else "",
         "saved_query": saved,
         "share": _link(found, saved),
         "is_mine": found.owner == current_user.name,

@@ -37,6 +37,13 @@ class JobTask(Task):
         attempt = current_attempt()
         return attempt.claimed.number if attempt is not None else 0
 
+    @property
+    def job_id(self) -> str | None:
+        """The running job: also of a task that chunks, map or starmap call in theirs, whose own request has no id."""
+        attempt = current_attempt()
+        found: str | None = attempt.claimed.job_id if attempt is not None else self.request.id
+        return found
+
     def progress(self, current: float, total: float | None = None, message: str = "") -> None:
         """Tell the page how far the job is; cheap, may be called for every row."""
         if (attempt := current_attempt()) is not None:

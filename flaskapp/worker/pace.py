@@ -5,6 +5,7 @@ endings are also counted as they come, while the pool never waits for work.
 """
 
 import time
+from collections import deque
 
 #: While jobs are short, claim ahead as many as the pool works off in about this time …
 _AHEAD_SECONDS = 0.1
@@ -15,6 +16,8 @@ _ENDED_FOR_ONE_IN_VAIN = 100
 #: Nothing is faster than this, whatever a clock says.
 _SHORTEST_SECONDS = 0.0005
 _NEWEST_COUNTS_FOR = 0.1
+#: What was done longer ago proves nothing for the jobs of now.
+_PROOF_SECONDS = 5
 
 
 class Pace:
@@ -25,6 +28,8 @@ class Pace:
         #: How long it usually is from one ending to the next, with work in hand.
         self._usual_gap: float | None = None
         self._had_work_since: float | None = None
+        #: [second, how many ended in it], the latest ones.
+        self._endings: deque[list[int]] = deque(maxlen=_PROOF_SECONDS)
         #: How many ended since jobs were last claimed ahead in vain; None: they never were.
         self._ended_since: int | None = None
 
@@ -37,6 +42,9 @@ class Pace:
             self._usual_gap = _blend(self._usual_gap, moment - self._had_work_since)
         self._had_work_since = moment if has_work else None
         self.usual_seconds = _blend(self.usual_seconds, seconds)
+        if not self._endings or self._endings[-1][0] != int(moment):
+            self._endings.append([int(moment), 0])
+        self._endings[-1][1] += 1
 
     def claimed_in_vain(self) -> None:
         """Jobs are longer than they usually were: nothing is known until some have ended."""
@@ -48,6 +56,16 @@ class Pace:
         if self.usual_seconds is None:
             return None
         return 1 / max(self.usual_seconds / self._concurrency, self._usual_gap or 0, _SHORTEST_SECONDS)
+
+    def proven(self) -> float | None:
+        """How many jobs did end in the best of the last seconds; None before the first.
+
+        A few short jobs a minute show how quick they could be, and nothing of the long line that comes next.
+        """
+        if not self._endings:
+            return None
+        since = time.monotonic() - _PROOF_SECONDS
+        return float(max((count for second, count in self._endings if second >= since), default=0))
 
     def ahead(self) -> int:
         """How many jobs to claim beyond the free slots."""

@@ -130,8 +130,9 @@ class Recorder:
         return sorted(job_ids) if job_ids or self.listening else None
 
     def pace(self) -> float | None:
-        """Jobs per second that the slots manage, judged by the latest; None before the first."""
-        return self._slots.pace.per_second()
+        """Jobs per second that the slots have shown to manage; None before the first."""
+        with self._changed:
+            return self._slots.pace.proven()
 
     def look_at_memory(self) -> None:
         """Called each second: what a child had is part of the evidence, should it be killed."""

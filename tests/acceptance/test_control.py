@@ -5,10 +5,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from flaskapp.jobs import control, lifecycle
 from flaskapp.jobs.limits import Rule
-from flaskapp.jobs.models import Job, JobState
+from flaskapp.jobs.models import Job, JobState, Worker
+from flaskapp.jobs.outcomes import Wish
+from flaskapp.jobs.window import LEAST
 from tests.acceptance.conftest import STACKS, Stack, make_stack
 from tests.helpers import make_current, wait_until
 from tests.tasks_for_tests import fate
@@ -226,6 +229,27 @@ def test_a_job_of_high_priority_overtakes_those_that_wait(stack: Stack) -> None:
 
     jobs = stack.bench.finished([*usual, urgent])
     assert min(jobs, key=lambda job: (job.started_at, job.id != urgent)).id == urgent
+
+
+def test_a_worker_that_was_quick_gets_no_long_line_of_slow_jobs(stack: Stack) -> None:
+    stack.start_worker(2, **WITHOUT)
+    stack.start_beat()
+    for _ in range(5):
+        stack.bench.finished([stack.bench.fate("ok")])
+    wait_until(lambda: shown_pace(stack) == 0, 30, "what it once did proves nothing any more")
+
+    with stack.bench.session() as session, session.begin():
+        lifecycle.submit(session, [Wish("tests.fate", '["sleep", 1.0]') for _ in range(1000)])
+    stack.celery.relay.nudge()
+    wait_until(lambda: stack.bench.account().states["succeeded"] >= 5 + 4, 60, "some of them have run")
+
+    # Of two relays each may fill the window once before it sees what the other one sent.
+    assert stack.bench.account().states["queued"] <= 2 * LEAST
+
+
+def shown_pace(stack: Stack) -> float | None:
+    with stack.bench.session() as session:
+        return session.scalars(select(Worker.pace).where(Worker.kind == "worker")).one()
 
 
 def test_a_retry_keeps_the_priority_and_the_key_of_its_caller(calm: Stack) -> None:

@@ -198,6 +198,13 @@ def test_a_refusal_says_what_and_why(site: Flask, doors: Doors) -> None:
     assert late.status_code == 409
 
 
+@pytest.mark.parametrize("sql", ["SELECT * FROM account", "SELECT * FROM no_such_table", "DELETE FROM job"])
+def test_whoever_reaches_for_more_is_told_what_there_is(site: Flask, doors: Doors, sql: str) -> None:
+    error = ask(site, doors.script("ada"), sql)["error"]
+    assert error.startswith("Refused")
+    assert "A question reads the tables that are listed" in error or "Write one" in error
+
+
 def test_what_runs_for_too_long_is_stopped(site: Flask, doors: Doors) -> None:
     endless = (
         "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t WHERE n < 900) "

@@ -5,6 +5,7 @@ import re
 from dataclasses import replace
 from email import message_from_bytes
 from email.policy import SMTP
+from html import unescape
 from pathlib import Path
 
 import polars
@@ -79,6 +80,24 @@ def test_a_chart_has_no_style_no_script_and_no_markup_of_the_data(site: Flask, d
         assert chart, kind
         assert re.search(r"<script|<style|style=|<img|onload", chart[0]) is None
     assert browser.get(f"{place}?chart=bar&x=99&y=-1").status_code == 200
+
+
+def test_sorting_keeps_the_chart_and_drawing_keeps_the_order(site: Flask, doors: Doors) -> None:
+    browser = doors.signed_in()
+    place = asked(site, browser, MIXED)
+    sort = re.search(r'href="([^"]*[?&;]sort=1[^"]*)"', browser.get(f"{place}?chart=line&x=2&y=3").text)
+    assert sort
+    page = browser.get(unescape(sort[1])).text
+    assert '<option value="line" selected>' in page
+    assert '<option value="3" selected>' in page
+    assert '<input type="hidden" name="sort" value="1">' in page
+
+
+def test_a_chart_of_the_first_rows_says_so_on_the_page(site: Flask, doors: Doors) -> None:
+    browser = doors.signed_in()
+    many = "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t WHERE n < 61) SELECT n, n AS m FROM t"
+    place = asked(site, browser, many)
+    assert "Drawn are the first 60 of 61 rows." in browser.get(f"{place}?chart=bar&x=1&y=2").text
 
 
 def test_a_link_fills_the_editor_and_runs_nothing(site: Flask, doors: Doors) -> None:
@@ -181,6 +200,7 @@ def test_a_saved_question_runs_by_itself_and_says_when_a_threshold_is_crossed(si
         ({"mail_to": "ada@example.org\0"}, "control character"),
         ({"alert_column": "a\0b", "alert_sign": ">", "alert_value": "1"}, "column"),
         ({"alert_column": "jobs", "alert_sign": ">", "alert_value": "1e999"}, "number"),
+        ({"alert_column": "job", "alert_sign": ">", "alert_value": "1"}, "no column job. It has: jobs."),
     ],
 )
 def test_settings_that_cannot_be_kept_are_refused_with_a_sentence(

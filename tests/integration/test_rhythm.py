@@ -14,6 +14,8 @@ from sqlalchemy.orm import Session
 from flaskapp.jobs import schedules
 from flaskapp.jobs.clock import seconds_from_now
 from flaskapp.jobs.models import Firing, Job, Schedule
+from flaskapp.jobs.outcomes import Wish
+from flaskapp.jobs.schedules import Order
 from flaskapp.worker import firing
 from flaskapp.worker.rhythms import at
 from flaskapp.worker.schedules import Schedules
@@ -365,6 +367,20 @@ def test_run_now_submits_what_the_entry_says_and_moves_no_due_time(beat: Beat) -
     assert job.run_at <= beat.bench.clock()
     assert (after.last_due_at, after.next_due_at) == (before.last_due_at, before.next_due_at)
     assert (after.last_job_id, asked.outcome, asked.due_at, asked.reason) == (job_id, "asked", None, "asked by olga")
+
+
+#: What a job has of its own: its id and times, and its place in a workflow. No entry can say these.
+OF_ONE_JOB = {"job_id", "run_at", "delay_seconds", "retries", "schedule", "parked"}
+OF_ONE_JOB |= {"root_id", "parent_id", "group_id", "counts_for"}
+
+
+@pytest.mark.parametrize("name", sorted(Wish.__dataclass_fields__.keys() - OF_ONE_JOB))
+def test_run_now_keeps_whatever_an_entry_may_say(name: str) -> None:
+    """A limit, say, also holds for the job that somebody asks for."""
+    value = datetime(2027, 1, 31, 8, tzinfo=UTC) if name.endswith("_at") else "said"
+    order = Order(Wish(**{"task": "diagnostics.echo", name: value}))
+
+    assert Order.of_json(order.to_json()) == order
 
 
 def test_a_job_that_was_asked_for_also_holds_up_the_next_one(beat: Beat) -> None:

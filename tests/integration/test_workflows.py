@@ -10,7 +10,7 @@ from celery.result import GroupResult
 from sqlalchemy import event, select
 
 from flaskapp.diagnostics.models import Effect
-from flaskapp.diagnostics.tasks import echo
+from flaskapp.diagnostics.tasks import echo, effect
 from flaskapp.errors import UncommittedJobs
 from flaskapp.jobs.models import JobState, Join
 from flaskapp.worker.testing import run_due_jobs
@@ -275,6 +275,13 @@ def test_chunks_give_a_list_for_each_chunk(bench: Bench) -> None:
     result = add.chunks(zip(range(7), range(7), strict=True), 3)()
 
     assert runs_well(bench, result) == [[0, 2, 4], [6, 8, 10], [12]]
+
+
+def test_effects_of_a_chunk_belong_to_the_job_that_runs_it(bench: Bench) -> None:
+    result = effect.chunks([("a",), ("b",), ("c",)], 2)()
+
+    assert runs_well(bench, result) == [["a", "b"], ["c"]]
+    assert [bench.effects(key)[0].job_id for key in "abc"] == [result[0].id, result[0].id, result[1].id]
 
 
 def test_chunks_as_a_chords_header(bench: Bench) -> None:

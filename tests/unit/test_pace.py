@@ -69,3 +69,24 @@ def test_of_a_hundred_jobs_one_at_most_is_claimed_ahead_in_vain_again() -> None:
         pace.ended(0.00001, has_work=False)
     assert [ahead[ended] for ended in (0, 1, 99, 100, 1000)] == [0, 0, 0, 1, 10]
     assert ahead[-1] == MOST_AHEAD
+
+
+def test_a_few_quick_jobs_do_not_prove_a_quick_worker(pass_time: Callable[[float], None]) -> None:
+    pace = Pace(2)
+    for _ in range(50):
+        pass_time(20)
+        pace.ended(0.005, has_work=False)
+
+    assert pace.proven() == 1
+
+
+def test_what_ended_in_the_best_of_the_last_seconds_is_proven_for_a_while(pass_time: Callable[[float], None]) -> None:
+    pace = Pace(2)
+    assert pace.proven() is None
+    for _ in range(700):
+        pass_time(0.002)
+        pace.ended(0.002, has_work=True)
+
+    assert pace.proven() == 500
+    pass_time(10)
+    assert pace.proven() == 0

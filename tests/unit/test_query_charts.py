@@ -35,3 +35,17 @@ def test_what_is_no_number_is_left_out() -> None:
 def test_spans_that_no_scale_holds_are_not_drawn() -> None:
     assert charts.drawn(Choice("bar", 0, 1), ["name", "n"], [["a", 1e308], ["b", -1e308]]) == ""
     assert charts.drawn(Choice("scatter", 0, 1), ["x", "y"], [[9e59, 1]]) == ""
+
+
+@pytest.mark.parametrize(
+    ("kind", "rows", "words"),
+    [("bar", 60, ""), ("bar", 61, "Drawn are the first 60 of 61 rows."), ("scatter", 1501, "first 1,500 of 1,501")],
+)
+def test_a_picture_that_holds_not_all_rows_says_so(kind: str, rows: int, words: str) -> None:
+    note = charts.note(Choice(kind, 0, 1), [[n, n] for n in range(rows)] + [[None, None]])
+    assert words in note
+    assert bool(words) == bool(note)
+
+
+def test_a_distribution_is_of_all_rows() -> None:
+    assert charts.note(Choice("histogram", 0, 0), [[n] for n in range(9_000)]) == ""

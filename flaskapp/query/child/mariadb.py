@@ -107,7 +107,8 @@ def _sentence(problem: Any, restricted: bool) -> str:
     code = problem.args[0] if problem.args else 0
     if code in (1969, 1317, 2013):
         return "It ran for too long, or was cancelled."
-    if code in (1142, 1044, 1227, 1370, 1792, 1143):
+    # 1146: the table is not there, or not for questions.
+    if code in (1142, 1044, 1227, 1370, 1792, 1143, 1146):
         return f"Refused by MariaDB: {problem.args[-1]}. A question reads the tables that are listed."
     if restricted and code not in _ABOUT_THE_QUESTION:
         return f"MariaDB stopped it with error {code}."

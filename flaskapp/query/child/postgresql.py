@@ -104,7 +104,8 @@ def _texts(node: dict[str, Any]) -> Iterator[str]:
 def _sentence(problem: Any) -> str:
     if problem.sqlstate == "57014":
         return "It ran for too long, or was cancelled."
-    if problem.sqlstate in ("42501", "25006", "0A000"):
+    # 42P01: the table is not there, or not for questions.
+    if problem.sqlstate in ("42501", "25006", "0A000", "42P01"):
         return f"Refused by PostgreSQL: {_first_line(problem)}. A question reads the tables that are listed."
     if problem.sqlstate == "42601" and "prepared statement" in str(problem):
         return "Refused: more than one statement. Write one SELECT."

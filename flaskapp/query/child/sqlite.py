@@ -24,6 +24,8 @@ _WORDS = {
     sqlite3.SQLITE_FUNCTION: "the function {1}",
     sqlite3.SQLITE_READ: "reading {0}",
 }
+#: What SQLite says before it asks the authorizer.
+_BEYOND = ("no such table", "cannot modify")
 _FUNCTIONS_REFUSED = {"load_extension", "fts3_tokenizer"}
 #: Tables that are functions, and touch nothing but their argument.
 _TABLE_FUNCTIONS = {"json_each", "json_tree"}
@@ -147,4 +149,6 @@ def _sentence(problem: Exception, guard: _Guard) -> str:
         return f"Refused: {guard.refused}. A question reads the tables that are listed, and changes nothing."
     if getattr(problem, "sqlite_errorcode", None) == sqlite3.SQLITE_NOMEM:
         return "It needs more memory than a question may have."
+    if str(problem).startswith(_BEYOND):
+        return f"Refused by SQLite: {problem}. A question reads the tables that are listed, and changes nothing."
     return f"SQLite says: {problem}"

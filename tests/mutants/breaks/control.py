@@ -136,4 +136,12 @@ BREAKS = [
         "        .order_by(Job.id.desc() if worker[-1] in '02468' else Job.id)\n",
         f"{_I}/test_limits_shared.py::test_workers_that_claim_at_once_keep_a_limit_to_the_number[postgresql]",
     ),
+    Break(
+        "G8",
+        "a few quick jobs are taken for the pace of all that come",
+        "flaskapp/worker/pace.py",
+        "return float(max((count for second, count in self._endings if second >= since), default=0))",
+        "return self.per_second()",
+        "tests/unit/test_pace.py::test_a_few_quick_jobs_do_not_prove_a_quick_worker",
+    ),
 ]

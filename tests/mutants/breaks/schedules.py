@@ -137,4 +137,12 @@ BREAKS = [
         "unreserved",
         f"{_I}/test_claiming.py::test_a_job_for_later_is_no_relays_business[sqlite]",
     ),
+    Break(
+        "G8",
+        "what somebody asks a schedule for keeps no limit",
+        "flaskapp/jobs/schedules.py",
+        '"unique_key", "limit_key"),',
+        '"unique_key"),',
+        f"{_RHYTHM}::test_run_now_keeps_whatever_an_entry_may_say[limit_key]",
+    ),
 ]
