@@ -5,7 +5,7 @@ Promises cheap answers before any number of waiting jobs: `lines` is a few seeks
 """
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple, cast
 
 from sqlalchemy import CompoundSelect, Select, Table, func, or_, select, union_all
@@ -14,11 +14,14 @@ from sqlalchemy.orm import Session
 from flaskapp.jobs.clock import now, seconds_from_now
 from flaskapp.jobs.models import Job, JobState, Queue, Worker
 
-#: A queue's jobs at the broker: as many as its workers do in so many seconds, within these bounds …
+#: A queue's jobs at the broker: as many as its workers do in so many seconds, and no more than this …
 WINDOW_SECONDS = 20
-LEAST, MOST = 200, 10_000
-#: … and never fewer than its workers may have in their hands (four for each slot) and one more each.
-PER_SLOT = 5
+MOST = 10_000
+#: … but so many where a worker may be quick, for all we know, or none is there yet.
+LEAST = 200
+#: … and never fewer than a worker may have in its hands and one more, for each slot: four while jobs may be short,
+#: else one (`worker/prefetch.py`). They could keep all of them from an idle worker.
+PER_SLOT, PER_SLOT_IF_SLOW = 5, 2
 #: A worker whose last sign of life is older does not count.
 _ALIVE_SECONDS = 10
 #: How long a count is believed: fresh jobs nudge the relay far more often than a long queue can be counted.
@@ -104,13 +107,12 @@ def sizes(session: Session, queues: Collection[str]) -> dict[str, int]:
     alive = select(Worker.queues, Worker.pace, Worker.concurrency).where(
         Worker.kind == "worker", Worker.heartbeat_at > seconds_from_now(-_ALIVE_SECONDS)
     )
-    pace, slots = dict.fromkeys(queues, 0.0), dict.fromkeys(queues, 0)
-    for worker in session.execute(alive):
-        for queue in pace.keys() & set(worker.queues.split(",")):
-            pace[queue] += worker.pace or 0
-            slots[queue] += worker.concurrency
-    return {queue: _size(pace[queue], slots[queue]) for queue in queues}
+    workers = session.execute(alive).all()
+    return {queue: _size([one for one in workers if queue in one.queues.split(",")]) for queue in queues}
 
 
-def _size(pace: float, slots: int) -> int:
-    return min(MOST, max(LEAST, PER_SLOT * slots, int(WINDOW_SECONDS * pace)))
+def _size(workers: Sequence[Any]) -> int:
+    in_hands: int = sum(one.concurrency * (PER_SLOT if one.pace is None else PER_SLOT_IF_SLOW) for one in workers)
+    in_time = WINDOW_SECONDS * sum(one.pace or 0 for one in workers)
+    unknown = LEAST if not workers or any(one.pace is None for one in workers) else 0
+    return min(MOST, max(unknown, in_hands, int(in_time)))

@@ -16,7 +16,7 @@ _ENDED_FOR_ONE_IN_VAIN = 100
 #: Nothing is faster than this, whatever a clock says.
 _SHORTEST_SECONDS = 0.0005
 _NEWEST_COUNTS_FOR = 0.1
-#: What was done longer ago proves nothing for the jobs of now.
+#: What was longer ago proves nothing for the jobs of now.
 _PROOF_SECONDS = 5
 
 
@@ -30,12 +30,16 @@ class Pace:
         self._had_work_since: float | None = None
         #: [second, how many ended in it], the latest ones.
         self._endings: deque[list[int]] = deque(maxlen=_PROOF_SECONDS)
+        #: When a job ended last while every slot was taken.
+        self._full_at: float | None = None
         #: How many ended since jobs were last claimed ahead in vain; None: they never were.
         self._ended_since: int | None = None
 
-    def ended(self, seconds: float, has_work: bool) -> None:
-        """A job ended after `seconds`; `has_work` says that another one could follow it at once."""
+    def ended(self, seconds: float, has_work: bool, is_full: bool = False) -> None:
+        """A job ended after `seconds`; `has_work`: another could follow at once; `is_full`: every slot was taken."""
         moment = time.monotonic()
+        if is_full:
+            self._full_at = moment
         if self._ended_since is not None:
             self._ended_since += 1
         if self._had_work_since is not None:
@@ -57,15 +61,17 @@ class Pace:
             return None
         return 1 / max(self.usual_seconds / self._concurrency, self._usual_gap or 0, _SHORTEST_SECONDS)
 
-    def proven(self) -> float | None:
-        """How many jobs did end in the best of the last seconds; None before the first.
+    def proven(self, is_full: bool) -> float | None:
+        """How many jobs end in a second, as far as it shows: only while every slot `is_full`, or was a moment ago.
 
-        A few short jobs a minute show how quick they could be, and nothing of the long line that comes next.
+        None else: a few short jobs a minute show how quick they could be, and nothing of the long line that comes next.
         """
-        if not self._endings:
-            return None
         since = time.monotonic() - _PROOF_SECONDS
-        return float(max((count for second, count in self._endings if second >= since), default=0))
+        if not is_full and (self._full_at is None or self._full_at < since):
+            return None
+        best = max((count for second, count in self._endings if second >= since), default=0)
+        # Where none ended each takes longer, and the length of the last ones tells.
+        return min([float(rate) for rate in (best, self.per_second()) if rate], default=None)
 
     def ahead(self) -> int:
         """How many jobs to claim beyond the free slots."""

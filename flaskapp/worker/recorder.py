@@ -130,9 +130,8 @@ class Recorder:
         return sorted(job_ids) if job_ids or self.listening else None
 
     def pace(self) -> float | None:
-        """Jobs per second that the slots have shown to manage; None before the first."""
-        with self._changed:
-            return self._slots.pace.proven()
+        """Jobs per second that the slots have shown to manage; None while some are free."""
+        return self._slots.proven_pace()
 
     def look_at_memory(self) -> None:
         """Called each second: what a child had is part of the evidence, should it be killed."""

@@ -64,7 +64,7 @@ class Slots:
 
     def _next_ready(self) -> JobRequest | None:
         with self._changed:
-            if self.busy >= self._concurrency or not self._ready or self._closed:
+            if self._is_full() or not self._ready or self._closed:
                 return None
             request, _since = self._ready.popleft()
             self.busy += 1
@@ -85,9 +85,18 @@ class Slots:
     def leave(self, seconds: float | None) -> None:
         """An attempt has ended, after `seconds` in its task if that is known."""
         with self._changed:
+            is_full = self._is_full()
             self.busy -= 1
             if seconds is not None:
-                self.pace.ended(seconds, has_work=bool(self._ready))
+                self.pace.ended(seconds, has_work=bool(self._ready), is_full=is_full)
+
+    def proven_pace(self) -> float | None:
+        """Jobs per second, as `Pace.proven` tells."""
+        with self._changed:
+            return self.pace.proven(self._is_full())
+
+    def _is_full(self) -> bool:
+        return self.busy >= self._concurrency
 
     def withdraw(self, request: JobRequest) -> bool:
         """True if it was still waiting: now it never comes to the pool."""

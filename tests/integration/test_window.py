@@ -35,7 +35,9 @@ def send_all(session: Session, window: window.Window | None = None) -> list[str]
 WINDOWS = {
     "nobody is there": ([], 200),
     "one that has run nothing yet": ([(None, "default", 2, 0)], 200),
-    "slow ones": ([(0.1, "default", 2, 0)], 200),
+    "slow ones": ([(0.01, "default", 2, 0)], 4),
+    "ones with jobs of a second": ([(2.0, "default", 2, 0)], 40),
+    "slow ones and one of which nothing is known": ([(0.01, "default", 2, 0), (None, "default", 2, 0)], 200),
     "quick ones together": ([(20, "default", 2, 0), (10, "default,mail", 2, 0)], 600),
     "very quick ones": ([(5000, "default", 2, 0)], 10_000),
     "those of another queue": ([(500, "mail", 2, 0)], 200),

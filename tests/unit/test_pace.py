@@ -75,18 +75,38 @@ def test_a_few_quick_jobs_do_not_prove_a_quick_worker(pass_time: Callable[[float
     pace = Pace(2)
     for _ in range(50):
         pass_time(20)
-        pace.ended(0.005, has_work=False)
+        pace.ended(0.005, has_work=False, is_full=False)
 
-    assert pace.proven() == 1
+    assert pace.proven(is_full=False) is None
+    assert pace.proven(is_full=True) == 1
 
 
 def test_what_ended_in_the_best_of_the_last_seconds_is_proven_for_a_while(pass_time: Callable[[float], None]) -> None:
     pace = Pace(2)
-    assert pace.proven() is None
+    assert pace.proven(is_full=True) is None
     for _ in range(700):
         pass_time(0.002)
-        pace.ended(0.002, has_work=True)
+        pace.ended(0.002, has_work=True, is_full=True)
 
-    assert pace.proven() == 500
+    assert pace.proven(is_full=False) == 500
     pass_time(10)
-    assert pace.proven() == 0
+    assert pace.proven(is_full=False) is None
+
+
+def test_long_jobs_prove_a_slow_worker_also_between_two_of_their_ends(pass_time: Callable[[float], None]) -> None:
+    pace = Pace(2)
+    for _ in range(4):
+        pass_time(60)
+        pace.ended(120, has_work=False, is_full=True)
+
+    pass_time(50)
+
+    assert pace.proven(is_full=True) == pytest.approx(1 / 60)
+
+
+def test_jobs_that_end_together_prove_no_more_than_their_length(pass_time: Callable[[float], None]) -> None:
+    pace = Pace(8)
+    for _ in range(8):
+        pace.ended(4, has_work=False, is_full=True)
+
+    assert pace.proven(is_full=True) == 2
