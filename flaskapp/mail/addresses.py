@@ -23,9 +23,6 @@ class Mailbox:
     def domain(self) -> str:
         return self.address.rpartition("@")[2]
 
-    def header(self) -> Address:
-        return Address(self.name, addr_spec=self.address)
-
 
 def mailbox(text: object, where: str = "to") -> Mailbox:
     """`ada@example.org` or `Ada <ada@example.org>`; raises BadArguments with the sentence for anything else."""
@@ -37,7 +34,8 @@ def mailbox(text: object, where: str = "to") -> Mailbox:
     if len(text) > 1000:
         raise BadArguments(f"{where}: {shown} is too long for an address.")
     found = _parsed(text.strip())
-    if found is None:
+    # A name may come in encoded words, with anything in them.
+    if found is None or not found.display_name.isprintable():
         raise BadArguments(f"{where}: {shown} is not one address. Write e.g. ada@example.org or Ada <ada@example.org>.")
     local, domain = found.username, _ascii_domain(found.domain)
     address = f"{local}@{domain}"
