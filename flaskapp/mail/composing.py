@@ -65,6 +65,10 @@ def check_texts(subject: object, text: object, html: object = None) -> None:
             raise BadArguments(f"{name} is longer than {LONGEST_BODY:,} characters. Attach it as a file.")
         if "\0" in body:
             raise BadArguments(f"{name} holds a NUL character. Take it out.")
+        try:
+            body.encode()
+        except UnicodeEncodeError:
+            raise BadArguments(f"{name} holds half of a character pair. Send whole ones.") from None
 
 
 class Composer:

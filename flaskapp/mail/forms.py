@@ -11,7 +11,8 @@ from flaskapp.mail import moments
 from flaskapp.uploads.storage import IncomingFile
 
 #: A comma, semicolon or line end between addresses, but not inside quotes or angle brackets.
-_ADDRESS = re.compile(r'(?:"(?:\\.|[^"\\\n])*"|<[^<>\n]*>|[^,;\n"<]|["<])+')
+#: A quoted name ends within 300 characters, or a text of nothing but quotes would be read in the square of its length.
+_ADDRESS = re.compile(r'(?:"(?:\\.|[^"\\\n]){0,300}"|<[^<>\n]*>|[^,;\n"<]|["<])+')
 
 
 @dataclass

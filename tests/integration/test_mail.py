@@ -418,6 +418,8 @@ def test_dots_and_bare_line_ends_stay_text(post: Post):
         ("subject", "Hello\x85Bcc: v@x.example"),
         ("subject", "  "),
         ("text", "\0"),
+        ("text", "\ud800"),
+        ("html", "\udfff"),
         ("text", ""),
     ],
 )

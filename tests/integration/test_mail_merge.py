@@ -241,13 +241,21 @@ def test_a_merge_whose_job_is_cancelled_sends_nothing_until_it_is_run_again(post
         "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}",
         "{% if a %}" * 2000 + "{% endif %}" * 2000,
         "{{ first_name }}" * 20_000,
+        "{{ 1|round(999999999, 'ceil') }}",
+        "{{ 1|round(number, 'floor') }}",
+        "{{ 1|round(first_name) }}",
+        "{{ " + "1" * 5_000 + " }}",
+        "{{ 0x" + "f" * 50_000 + " }}",
+        "{{ 1e999|int }}",
+        ("{% if first_name" + "|title" * 200 + " %}{% endif %}") * 60,
+        ("{% if first_name" + "|title" * 15 + " %}{% endif %}") * 800,
     ],
 )
 def test_a_template_can_neither_look_around_nor_run_on(text: str):
     def fill() -> str:
         filling = Filling(text, "The text")
-        filling.check_names(["first_name"])
-        return filling.filled({"first_name": "x" * 1_000})
+        filling.check_names(["first_name", "number"])
+        return filling.filled({"first_name": "x" * 1_000, "number": 10**18})
 
     began = time.monotonic()
     with pytest.raises(BadArguments):

@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+import time
 from typing import Any
 
 import pytest
@@ -205,6 +206,13 @@ def test_html_that_landed_is_framed_where_nothing_runs_and_nothing_is_fetched(po
     assert 'src="data:image/png;base64,iVBORw=="' in reader.text
     assert 'src="cid:../x.png"' in reader.text
     assert doors.signed_in("eve").get(f"{place}?part=reader").status_code == 404
+
+
+@pytest.mark.parametrize("text", ['"' + '\\"' * 200_000, "<" * 400_000, '"a' * 200_000])
+def test_no_list_of_addresses_keeps_its_reader_busy(text: str):
+    began = time.monotonic()
+    split_addresses(text)
+    assert time.monotonic() - began < 5
 
 
 def test_addresses_are_read_as_people_write_them():
