@@ -7,6 +7,7 @@ from typing import Any
 
 from flask import Request
 
+from flaskapp.errors import BadArguments
 from flaskapp.mail import moments
 from flaskapp.uploads.storage import IncomingFile
 
@@ -45,8 +46,11 @@ class Draft:
         return split_addresses(self.to)
 
     def moment(self) -> datetime | None:
-        """When it is to be sent, None for now."""
+        """When it is to be sent, None for now; raises BadArguments."""
         if self.when != "later":
+            if self.send_at:
+                # Who fills in a time means it, and what is sent cannot be taken back.
+                raise BadArguments("A time is filled in, but “Now” is chosen. Choose “At”, or empty the time.")
             return None
         return moments.read(self.send_at)
 

@@ -49,6 +49,7 @@ def merge_send() -> ResponseReturnValue:
             current_user.name,
             attachments=draft.files,
             send_at=draft.moment(),
+            at_least_once=draft.at_least_once,
         )
     except BadArguments as refusal:
         db.session.rollback()
@@ -65,13 +66,14 @@ def _row_number() -> int:
 
 
 def _page(upload: Upload, column: str, draft: Draft, error: str = "", preview: Preview | None = None) -> str:
+    asked = people.row_of(upload, _row_number())
     return render_template(
         "mail/merge.html",
         upload=upload,
         columns=people.columns_of(upload),
         column=column,
         draft=draft,
-        row=preview.row if preview else _row_number(),
+        row=preview.row if preview else asked[0] if asked else _row_number(),
         error=error,
         again=bool(draft.files),
         preview=preview,

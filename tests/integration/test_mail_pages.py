@@ -4,6 +4,7 @@ import csv
 import io
 import re
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -76,6 +77,11 @@ def test_a_time_is_meant_by_the_clock_of_the_installation(post: Post, doors: Doo
         post.bench.celery.conf.timezone = "UTC"
 
 
+def test_the_minute_that_is_running_is_not_past(post: Post, doors: Doors):
+    running = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M")
+    assert compose(doors.signed_in("ada"), when="later", send_at=running).status_code == 303
+
+
 def test_every_number_opens_its_list(post: Post, doors: Doors):
     ada = doors.signed_in("ada")
     place = compose(ada, to="ada@x.example\nno@x.example\nno2@x.example\nlater@x.example").location
@@ -114,6 +120,8 @@ def test_pause_and_go_on_by_their_buttons(post: Post, doors: Doors):
         ({"when": "later", "send_at": "tomorrow"}, "Choose a day and a time"),
         ({"when": "later", "send_at": "9999-12-31T23:59"}, "Choose a day and a time"),
         ({"when": "later", "send_at": "0001-01-01T00:00"}, "Choose a day and a time"),
+        ({"when": "later", "send_at": "2020-01-31T08:00"}, "That time is past"),
+        ({"when": "now", "send_at": "2031-01-31T08:00"}, "“Now” is chosen"),
         ({"attachments": 21_000_000}, "more than 20 MB"),
     ],
 )
