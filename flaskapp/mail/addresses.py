@@ -81,8 +81,13 @@ def _is_plain(local: str) -> bool:
 
 def _ascii_domain(domain: str) -> str:
     """`bücher.example` as mail servers know it; empty if it is no domain."""
+    # Python's rules are those of 2003: by them straße.example is strasse.example, which may be somebody else's.
+    written = [
+        f"xn--{label.lower().encode('punycode').decode()}" if set(label) & set("ßẞς") else label
+        for label in domain.split(".")
+    ]
     try:
-        encoded = domain.encode("idna").decode().lower()
+        encoded = ".".join(written).encode("idna").decode().lower()
     except UnicodeError:
         return ""
     labels = encoded.split(".")
