@@ -5,6 +5,7 @@ import io
 import re
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -154,6 +155,12 @@ def test_no_text_keeps_the_preview_busy(text: str):
     rendered(text)
 
 
+@pytest.mark.parametrize("address", ["/mail?after=%00", "/mail/new?template=%00", "/mail/merge?upload=%00"])
+def test_what_no_id_can_be_is_not_found(post: Post, address: str):
+    # On the same database as the mail: it is PostgreSQL that minds.
+    assert Doors(post.bench.app).signed_in("ada").get(address).status_code in (200, 404)
+
+
 def test_nobody_sees_or_steers_the_mail_of_others(post: Post, doors: Doors):
     place = compose(doors.signed_in("ada")).location
     eve, boss = doors.signed_in("eve"), doors.signed_in("boss", "operator")
@@ -195,6 +202,19 @@ def test_a_fresh_installation_shows_what_landed_in_its_folder(post: Post, doors:
     (href,) = set(re.findall(r'href="(/mail/outbox/\w+\.eml)"', listed))
     assert "Message-ID" in boss.get(href).text
     assert boss.get("/mail/outbox/..%2Fsecret_key.eml").status_code == 404
+
+
+def test_the_list_of_the_folder_reads_no_attachments(post: Post, doors: Doors, tmp_path: Path):
+    post.set(mail_url=f"file://{tmp_path}")
+    for number in range(20):
+        heavy = tmp_path / f"{number:032x}.eml"
+        heavy.write_bytes(f"To: ada@x.example\r\nSubject: Heavy {number}\r\n\r\n".encode())
+        with heavy.open("r+b") as file:
+            file.truncate(100_000_000)
+    began = time.monotonic()
+    page = doors.signed_in("op", "operator").get("/mail/outbox").text
+    assert time.monotonic() - began < 5
+    assert ("Heavy 0" in page, "Heavy 19" in page) == (True, True)
 
 
 def test_html_that_landed_is_framed_where_nothing_runs_and_nothing_is_fetched(post: Post, doors: Doors):
