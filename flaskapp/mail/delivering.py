@@ -99,6 +99,11 @@ class Delivery:
         """False if the message is paused or cancelled."""
         try:
             letter = letter_of(recipient)
+        except OSError as problem:
+            # The storage is away, say. Its paths are nobody's business.
+            reply = f"An attachment cannot be read: {problem.strerror}."
+            self._end_unsent(recipient, Verdict(State.DEFERRED, reply, self._pause(recipient.tries)))
+            return True
         except Exception as problem:  # noqa: BLE001 -- one letter that cannot be made must not keep the others
             self._end_unsent(recipient, Verdict(State.REJECTED, f"It could not be written: {problem}"))
             return True
