@@ -150,6 +150,25 @@ def test_the_preview_is_made_by_the_server_and_runs_nothing(post: Post, doors: D
     assert "<strong>reader</strong>" in compose(ada, verb="preview").text
 
 
+@pytest.mark.parametrize(
+    ("link", "leads"),
+    [
+        ("https://x.example/a", True),
+        ("HTTP://x.example", True),
+        ("mailto:ada@x.example", True),
+        ("cid:plan.png", True),
+        ("javascript:alert(1)", False),
+        ("ms-word:ofe%7Cu%7Chttp://x.example/a.docm", False),
+        ("data:image/png;base64,iVBOR", False),
+        ("//x.example", False),
+        ("/logout", False),
+    ],
+)
+def test_links_lead_to_web_and_mail_addresses_only(link: str, leads: bool):
+    for text, attribute in ((f"[here]({link})", "href="), (f"![here]({link})", "src=")):
+        assert (attribute in rendered(text)) == leads
+
+
 @pytest.mark.parametrize("text", ["[" * 50_000, ">" * 50_000, "*a " * 30_000, "`" * 50_000, "- " * 20_000])
 def test_no_text_keeps_the_preview_busy(text: str):
     rendered(text)
