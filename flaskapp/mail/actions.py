@@ -47,6 +47,7 @@ def write(
     at_least_once: bool = False,
     reply_to: str | None = None,
     origin: str | None = None,
+    message_id: str | None = None,
 ) -> Message:
     """A message to each of `to`, in the current transaction of db.session; it is sent once that is committed.
 
@@ -58,7 +59,7 @@ def write(
     moment: datetime = session.execute(select(now())).scalar_one()
     send_at, expires_at = span(moment, send_at, expires_at)
     message = Message(
-        id=str(uuid4()),
+        id=message_id or str(uuid4()),
         owner=owner or "",
         sender=settings().mail_from,
         reply_to=reply_to,

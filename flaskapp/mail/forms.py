@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+from uuid import NAMESPACE_OID, uuid4, uuid5
 
 from flask import Request
 
@@ -27,6 +28,8 @@ class Draft:
     send_at: str = ""
     at_least_once: bool = False
     files: list[tuple[str, IncomingFile]] = field(default_factory=list)
+    #: Of the page that was filled in.
+    key: str = field(default_factory=lambda: str(uuid4()))
 
     @classmethod
     def of(cls, request: Request) -> "Draft":
@@ -40,7 +43,14 @@ class Draft:
             send_at=form.get("send_at", ""),
             at_least_once=bool(form.get("at_least_once")),
             files=[(name, stream) for name, stream in sent if isinstance(stream, IncomingFile)],
+            key=form.get("key") or str(uuid4()),
         )
+
+    def message_id(self, owner: str, *more: str) -> str:
+        """The same for the same words from the same page: on a slow line people press twice."""
+        files = [(name, file.digest) for name, file in self.files]
+        words = (self.key, owner, self.to, self.subject, self.text, self.when, self.send_at, self.at_least_once, files)
+        return str(uuid5(NAMESPACE_OID, repr((*words, *more))))
 
     def addresses(self) -> list[str]:
         return split_addresses(self.to)
