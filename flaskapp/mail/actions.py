@@ -47,6 +47,7 @@ def write(
     at_least_once: bool = False,
     reply_to: str | None = None,
     origin: str | None = None,
+    message_id: str | None = None,
 ) -> Message:
     """A message to each of `to`, in the current transaction of db.session; it is sent once that is committed.
 
@@ -58,7 +59,7 @@ def write(
     moment: datetime = session.execute(select(now())).scalar_one()
     send_at, expires_at = span(moment, send_at, expires_at)
     message = Message(
-        id=str(uuid4()),
+        id=message_id or str(uuid4()),
         owner=owner or "",
         sender=settings().mail_from,
         reply_to=reply_to,
@@ -172,23 +173,24 @@ def resume(session: Session, message: Message) -> bool:
 
 
 def cancel(session: Session, message: Message) -> int:
-    """Whoever has not got it will not; answers how many."""
+    """Whoever has not got it will not, also who is told "later" just now; answers how many."""
     locked = queries.locked(session, message.id)
+    is_unfinished = queries.finished(session, message.id) < queries.total(session, message.id)
     count = recipients.cancel(session, message.id)
-    if count or not locked.is_ready:
+    if is_unfinished or not locked.is_ready:
         locked.cancelled_at = locked.cancelled_at or session.execute(select(now())).scalar_one()
         session.flush()
     return count
 
 
 def retry(session: Session, message: Message, also_unknown: bool = False) -> int:
-    """Send again to those who failed, and now to those who wait for their next time; answers how many."""
+    """Send again to those who failed, and now to those who wait for their next time; answers how many failed."""
     locked = queries.locked(session, message.id)
     states = (*FAILED_STATES, RecipientState.UNKNOWN) if also_unknown else FAILED_STATES
     count = recipients.retry(session, message.id, states)
     if count:
         moment: datetime = session.execute(select(now())).scalar_one()
-        locked.expires_at = max(locked.expires_at, moment + EXPIRES_AFTER)
+        locked.expires_at, locked.cancelled_at = max(locked.expires_at, moment + EXPIRES_AFTER), None
         session.flush()
         start(session, locked)
         # A lane that waits for a later time looks at once.

@@ -23,9 +23,6 @@ class Mailbox:
     def domain(self) -> str:
         return self.address.rpartition("@")[2]
 
-    def header(self) -> Address:
-        return Address(self.name, addr_spec=self.address)
-
 
 def mailbox(text: object, where: str = "to") -> Mailbox:
     """`ada@example.org` or `Ada <ada@example.org>`; raises BadArguments with the sentence for anything else."""
@@ -37,7 +34,8 @@ def mailbox(text: object, where: str = "to") -> Mailbox:
     if len(text) > 1000:
         raise BadArguments(f"{where}: {shown} is too long for an address.")
     found = _parsed(text.strip())
-    if found is None:
+    # A name may come in encoded words, with anything in them.
+    if found is None or not found.display_name.isprintable():
         raise BadArguments(f"{where}: {shown} is not one address. Write e.g. ada@example.org or Ada <ada@example.org>.")
     local, domain = found.username, _ascii_domain(found.domain)
     address = f"{local}@{domain}"
@@ -83,8 +81,13 @@ def _is_plain(local: str) -> bool:
 
 def _ascii_domain(domain: str) -> str:
     """`bücher.example` as mail servers know it; empty if it is no domain."""
+    # Python's rules are those of 2003: by them straße.example is strasse.example, which may be somebody else's.
+    written = [
+        f"xn--{label.lower().encode('punycode').decode()}" if set(label) & set("ßẞς") else label
+        for label in domain.split(".")
+    ]
     try:
-        encoded = domain.encode("idna").decode().lower()
+        encoded = ".".join(written).encode("idna").decode().lower()
     except UnicodeError:
         return ""
     labels = encoded.split(".")

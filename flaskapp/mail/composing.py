@@ -1,14 +1,18 @@
 """A mail as the bytes that travel: built by the standard library, safe against lines that are not meant as lines.
 
 All that is the same for everybody is built once; only To, Message-ID and the links of the reader differ.
+
+What a person typed never goes through the library's header parser: that decodes `=?utf-8?q?=0D=0ABcc:…?=` and writes
+the line end that was hidden in it, and it takes the quotes off a long name with commas.
 """
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from email.header import Header
 from email.message import EmailMessage
 from email.policy import SMTP
-from email.utils import format_datetime
+from email.utils import format_datetime, formataddr
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +65,10 @@ def check_texts(subject: object, text: object, html: object = None) -> None:
             raise BadArguments(f"{name} is longer than {LONGEST_BODY:,} characters. Attach it as a file.")
         if "\0" in body:
             raise BadArguments(f"{name} holds a NUL character. Take it out.")
+        try:
+            body.encode()
+        except UnicodeEncodeError:
+            raise BadArguments(f"{name} holds half of a character pair. Send whole ones.") from None
 
 
 class Composer:
@@ -78,16 +86,14 @@ class Composer:
     def letter(self, number: int, to: Mailbox, link: str | None = None) -> Letter:
         """The mail that is the same for everybody."""
         if self._common is None:
-            self._common = _bytes_of(
-                self._body(self._message.subject, self._message.text, self._message.html), self._pictures
-            )
+            self._common = self._content(self._message.subject, self._message.text, self._message.html)
         return self._addressed(number, to, self._common, link)
 
     def filled_letter(
         self, number: int, to: Mailbox, texts: tuple[str, str, str | None], link: str | None = None
     ) -> Letter:
         """A mail with texts of its own: (subject, text, html)."""
-        return self._addressed(number, to, _bytes_of(self._body(*texts), self._pictures), link)
+        return self._addressed(number, to, self._content(*texts), link)
 
     def _addressed(self, number: int, to: Mailbox, content: bytes, link: str | None) -> Letter:
         message_id = f"<{number}.{self._message.id}@{self._domain}>"
@@ -101,12 +107,14 @@ class Composer:
             )
         return Letter(self._message.sender, to.address, message_id, b"".join(headers) + content)
 
-    def _body(self, subject: str, text: str, html: str | None) -> EmailMessage:
+    def _content(self, subject: str, text: str, html: str | None) -> bytes:
+        return _subject(subject) + _bytes_of(self._body(text, html), self._pictures)
+
+    def _body(self, text: str, html: str | None) -> EmailMessage:
         mail = EmailMessage(policy=POLICY)
         mail["From"] = self._message.sender
         if self._message.reply_to:
             mail["Reply-To"] = self._message.reply_to
-        mail["Subject"] = subject
         mail["Date"] = format_datetime(self._message.created_at)
         # No loop of two machines that answer each other.
         mail["Auto-Submitted"] = "auto-generated"
@@ -125,16 +133,31 @@ class Composer:
             carrier.make_mixed()
             for file in self._files:
                 main, _, sub = file.content_type.partition("/")
-                carrier.add_attachment(file.path.read_bytes(), maintype=main, subtype=sub, filename=file.name)
+                # A name is parsed all the same, so it may hold nothing that looks like an encoded word.
+                name = file.name.replace("=?", "=_")
+                carrier.add_attachment(file.path.read_bytes(), maintype=main, subtype=sub, filename=name)
             self._parts = list(carrier.iter_attachments())
         return self._parts
 
 
 def _to(to: Mailbox) -> bytes:
-    if not to.name:
-        # A plain address needs no folding and no encoding, which cost more than sending it.
-        return b"To: " + to.address.encode("ascii") + b"\r\n"
-    return POLICY.fold_binary("To", POLICY.header_factory("To", str(to.header())))
+    if _is_plain(to.name):
+        return f"To: {formataddr((to.name, to.address))}\r\n".encode("ascii")
+    return f"To: {_encoded('To', to.name)} <{to.address}>\r\n".encode("ascii")
+
+
+def _subject(text: str) -> bytes:
+    return f"Subject: {text if _is_plain(text) else _encoded('Subject', text)}\r\n".encode("ascii")
+
+
+def _is_plain(text: str) -> bool:
+    """It needs neither folding nor encoding, and nothing in it is decoded."""
+    return text.isascii() and text.isprintable() and "=?" not in text and len(text) <= 60
+
+
+def _encoded(header: str, text: str) -> str:
+    """In encoded words, which hold any text."""
+    return Header(text, "utf-8", header_name=header).encode(linesep="\r\n")
 
 
 def _stands_in(file: File, html: str) -> bool:

@@ -84,7 +84,7 @@ class Delivery:
         return 0.0
 
     def _send(self, batch: list[Any], letter_of: LetterOf, on_progress: Callable[[int], None], ends: float) -> bool:
-        """False if the message is paused."""
+        """False if the message is paused or cancelled."""
         goes_on = True
         for recipient in batch:
             if time.monotonic() > ends or self._seconds_closed(routes.SERVER):
@@ -96,9 +96,14 @@ class Delivery:
         return goes_on
 
     def _one(self, recipient: Any, letter_of: LetterOf) -> bool:
-        """False if the message is paused."""
+        """False if the message is paused or cancelled."""
         try:
             letter = letter_of(recipient)
+        except OSError as problem:
+            # The storage is away, say. Its paths are nobody's business.
+            reply = f"An attachment cannot be read: {problem.strerror}."
+            self._end_unsent(recipient, Verdict(State.DEFERRED, reply, self._pause(recipient.tries)))
+            return True
         except Exception as problem:  # noqa: BLE001 -- one letter that cannot be made must not keep the others
             self._end_unsent(recipient, Verdict(State.REJECTED, f"It could not be written: {problem}"))
             return True
@@ -114,7 +119,7 @@ class Delivery:
             return True
         if not self._take(recipient):
             self._transport.withdraw()
-            return not self._is_paused()
+            return not self._is_stopped()
         verdict = self._sent(recipient, letter)
         self._known = (recipient.id, verdict)
         self.done += 1
@@ -214,7 +219,8 @@ class Delivery:
             db.session.commit()
             self._known = None
 
-    def _is_paused(self) -> bool:
-        paused = db.session.get_one(Message, self._message_id, populate_existing=True).paused_at is not None
+    def _is_stopped(self) -> bool:
+        message = db.session.get_one(Message, self._message_id, populate_existing=True)
+        stopped = message.paused_at is not None or message.cancelled_at is not None
         db.session.rollback()
-        return paused
+        return stopped

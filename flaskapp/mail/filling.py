@@ -1,13 +1,16 @@
 """`{{ column }}` in a text, filled from one row: Jinja's sandbox, and of its language only what cannot loop or call.
 
-A template that passes `Template` costs as much time as it is long; what comes out is counted while it is made. A name
-without a value is an error, never an empty place.
+What a template costs is bounded by its length, its parts and their depth; what comes out is counted while it is made. A
+name without a value is an error, never an empty place.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, UndefinedError, nodes
+from jinja2.exceptions import FilterArgumentError
+from jinja2.filters import do_round
 from jinja2.meta import find_undeclared_variables
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -15,6 +18,10 @@ from flaskapp.errors import BadArguments
 
 LONGEST_TEMPLATE = 100_000
 LONGEST_TEXT = 500_000
+#: Jinja compiles a chain of filters in the cube of its length.
+_MOST_PARTS, _DEEPEST = 5_000, 20
+#: More than a float has.
+_MOST_PLACES = 20
 _FILTERS = {"upper", "lower", "title", "capitalize", "trim", "default", "d", "round", "int", "abs"}
 _NODES = (
     *(nodes.Template, nodes.Output, nodes.TemplateData, nodes.Name, nodes.Const, nodes.Filter, nodes.If),
@@ -23,6 +30,16 @@ _NODES = (
 _TESTS = {"defined", "undefined", "none", "string", "number", "even", "odd"}
 _ENVIRONMENT = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)
 _ENVIRONMENT.globals.clear()
+
+
+def _round(value: float, precision: int = 0, method: Any = "common") -> float:
+    if precision > _MOST_PLACES:
+        # Jinja's own computes 10 ** precision.
+        raise FilterArgumentError(f"round takes at most {_MOST_PLACES} places")
+    return do_round(value, precision, method)
+
+
+_ENVIRONMENT.filters["round"] = _round
 
 
 class Filling:
@@ -34,7 +51,9 @@ class Filling:
             raise BadArguments(f"{where} is longer than {LONGEST_TEMPLATE:,} characters. Shorten it.")
         try:
             tree = _ENVIRONMENT.parse(text)
-            for node in tree.iter_child_nodes():
+            for count, node in enumerate(_below(tree)):
+                if count == _MOST_PARTS:
+                    raise BadArguments(f"{where} has more than {_MOST_PARTS:,} parts to fill. Shorten it.")
                 _check(node, where)
             self.names = find_undeclared_variables(tree)
             self._template = _ENVIRONMENT.from_string(text)
@@ -42,6 +61,8 @@ class Filling:
             raise BadArguments(f"{where}, line {problem.lineno}: {problem.message}.") from problem
         except (RecursionError, MemoryError, OverflowError, SyntaxError) as problem:
             raise BadArguments(f"{where} is nested too deeply. Write it flatter.") from problem
+        except ValueError as problem:
+            raise BadArguments(f"{where} holds a number that nobody can read.") from problem
 
     def check_names(self, known: Iterable[str]) -> None:
         for name in sorted(self.names - set(known)):
@@ -62,7 +83,8 @@ class Filling:
             raise BadArguments(
                 f"{self._where}: there is no value for {name}. Fill it in, or write {{{{ {name}|default('') }}}}."
             ) from problem
-        except (TemplateError, ArithmeticError, TypeError, ValueError) as problem:
+        except (TemplateError, ArithmeticError, NameError, TypeError, ValueError) as problem:
+            # A NameError: Jinja writes an infinite number as `inf` into its code.
             raise BadArguments(f"{self._where} cannot be filled: {problem}.") from problem
         return "".join(pieces)
 
@@ -81,8 +103,14 @@ def _check(node: nodes.Node, where: str) -> None:
             f"{where}, line {node.lineno}: {word} cannot be used here. Use {{{{ column }}}}, the filters "
             f"{', '.join(sorted(_FILTERS))}, and {{% if … %}}."
         )
+
+
+def _below(node: nodes.Node, depth: int = 1) -> Iterator[nodes.Node]:
+    if depth > _DEEPEST:
+        raise RecursionError
     for child in node.iter_child_nodes():
-        _check(child, where)
+        yield child
+        yield from _below(child, depth + 1)
 
 
 def variable_name(column: str) -> str:

@@ -4,11 +4,17 @@ Tags that somebody typed stay text, and links lead to web and mail addresses onl
 pages too.
 """
 
+import re
+
 from markdown_it import MarkdownIt
+
+#: Any other scheme may start a program on the reader's machine; an address without one means nothing in a mail.
+_LINK = re.compile(r"https?://|mailto:|cid:", re.IGNORECASE)
 
 _PARSER = MarkdownIt("commonmark", {"html": False, "breaks": True}).enable(["table", "strikethrough"])
 #: Deeper lists and quotes are no text for people, and slow.
 _PARSER.options["maxNesting"] = 20
+_PARSER.validateLink = lambda url: _LINK.match(url) is not None  # type: ignore[method-assign]
 _FRAME = (
     '<!doctype html><html><head><meta charset="utf-8"></head>'
     '<body style="font-family:sans-serif;line-height:1.5;max-width:40em">{}</body></html>'

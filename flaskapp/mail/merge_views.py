@@ -1,16 +1,18 @@
 """The page of a mail merge: a table, a text with its columns in it, and how it looks for any row."""
 
-from flask import abort, redirect, render_template, request, url_for
+from flask import abort, render_template, request
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
 
-from flaskapp.accounts.audit import nothing_changed, write_audit
+from flaskapp.accounts.audit import nothing_changed
 from flaskapp.errors import BadArguments
 from flaskapp.extensions import db
 from flaskapp.mail import actions, merge_texts, merging, moments, outbox, people, queries
 from flaskapp.mail.forms import Draft
 from flaskapp.mail.merge_texts import Preview
+from flaskapp.mail.models import Message
 from flaskapp.mail.views import mail
+from flaskapp.mail.writing import written_once
 from flaskapp.uploads import actions as uploads
 from flaskapp.uploads.models import Upload
 
@@ -35,12 +37,10 @@ def merge_send() -> ResponseReturnValue:
     if upload is None:
         abort(404, "There is no such table, or it belongs to somebody else.")
     column, draft = request.form.get("column", ""), Draft.of(request)
-    try:
-        if request.form.get("verb") == "preview":
-            nothing_changed()
-            shown = merge_texts.preview(upload, column, draft.subject, draft.text, _row_number())
-            return _page(upload, column, draft, preview=shown)
-        message = merging.write(
+    message_id = draft.message_id(current_user.name, upload.id, column)
+
+    def write() -> Message:
+        return merging.write(
             db.session(),
             upload,
             column,
@@ -49,14 +49,19 @@ def merge_send() -> ResponseReturnValue:
             current_user.name,
             attachments=draft.files,
             send_at=draft.moment(),
+            at_least_once=draft.at_least_once,
+            message_id=message_id,
         )
+
+    try:
+        if request.form.get("verb") == "preview":
+            nothing_changed()
+            shown = merge_texts.preview(upload, column, draft.subject, draft.text, _row_number())
+            return _page(upload, column, draft, preview=shown)
+        return written_once(message_id, "mail.merge", write)
     except BadArguments as refusal:
         db.session.rollback()
         return _page(_chosen(upload.id) or upload, column, draft, str(refusal)), 422
-    write_audit(db.session(), "mail.merge", message.id, message.subject)
-    place = url_for("mail.show", message_id=message.id)
-    db.session.commit()
-    return redirect(place, 303)
 
 
 def _row_number() -> int:
@@ -65,13 +70,14 @@ def _row_number() -> int:
 
 
 def _page(upload: Upload, column: str, draft: Draft, error: str = "", preview: Preview | None = None) -> str:
+    asked = people.row_of(upload, _row_number())
     return render_template(
         "mail/merge.html",
         upload=upload,
         columns=people.columns_of(upload),
         column=column,
         draft=draft,
-        row=preview.row if preview else _row_number(),
+        row=preview.row if preview else asked[0] if asked else _row_number(),
         error=error,
         again=bool(draft.files),
         preview=preview,

@@ -42,13 +42,14 @@ def write(
     send_at: datetime | None = None,
     expires_at: datetime | None = None,
     at_least_once: bool = False,
+    message_id: str | None = None,
 ) -> Message:
     """A message to everybody in the table; a job fills and checks its rows first. The caller commits."""
     check(upload, column, subject, text)
     moment: datetime = session.execute(select(now())).scalar_one()
     send_at, expires_at = actions.span(moment, send_at, expires_at)
     message = Message(
-        id=str(uuid4()),
+        id=message_id or str(uuid4()),
         owner=owner,
         sender=actions.settings().mail_from,
         subject=subject,

@@ -71,6 +71,7 @@ class Message(Base):
     paused_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     #: The job that somebody cancelled, and the message with it.
     stopped_job_id: Mapped[str | None] = mapped_column(JobId)
+    #: From then on nobody is sent to, until somebody retries the failed.
     cancelled_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     #: Why nothing of it can be sent; for the person.
     problem: Mapped[str | None] = mapped_column(LongText)

@@ -4,7 +4,7 @@ So are the two odd hours of the year: a time that the clock jumps over means the
 its first pass. Scripts say the offset themselves.
 """
 
-from datetime import datetime, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 
 from flask import current_app
 
@@ -22,9 +22,13 @@ def read(text: str) -> datetime:
         wall = datetime.fromisoformat(text)
         if not 1970 < wall.year < 9999:
             raise ValueError("no year in which anybody reads mail")
-        return crontabs.only_instant(wall, zone()) if wall.tzinfo is None else wall
+        moment = crontabs.only_instant(wall, zone()) if wall.tzinfo is None else wall
     except (ValueError, OverflowError) as problem:
         raise BadArguments("Choose a day and a time, e.g. 2027-01-31 08:00, or send it now.") from problem
+    # The field has no seconds: the minute that is running is not past.
+    if moment < datetime.now(UTC) - timedelta(minutes=1):
+        raise BadArguments("That time is past. Choose a later one, or send it now.")
+    return moment
 
 
 def said(moment: datetime) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email import message_from_bytes
 from email.message import EmailMessage
+from email.parser import BytesHeaderParser
 from email.policy import default
 from pathlib import Path
 from typing import Any
@@ -17,24 +18,31 @@ from flaskapp.mail.models import Message
 
 _MOST = 200
 _LONGEST = 200_000
+_LONGEST_HEAD = 20_000
 _PICTURES = ("image/png", "image/jpeg", "image/gif")
 
 
 @dataclass(frozen=True)
-class Landed:
-    """An .eml file as its reader would see it."""
+class Head:
+    """What a list shows of an .eml file."""
 
     name: str
     at: datetime
     size: int
     headers: list[tuple[str, str]]
+
+    def header(self, name: str) -> str:
+        return next((value for key, value in self.headers if key.lower() == name.lower()), "")
+
+
+@dataclass(frozen=True)
+class Landed(Head):
+    """An .eml file as its reader would see it."""
+
     text: str
     attachments: list[str]
     has_html: bool
     source: str
-
-    def header(self, name: str) -> str:
-        return next((value for key, value in self.headers if key.lower() == name.lower()), "")
 
 
 def folder() -> Path | None:
@@ -43,12 +51,12 @@ def folder() -> Path | None:
     return Path(unquote(parts.path)) if parts.scheme == "file" else None
 
 
-def newest() -> list[Landed]:
+def newest() -> list[Head]:
     where = folder()
     if where is None or not where.is_dir():
         return []
     found = [(path.stat().st_mtime, path) for path in where.glob("*.eml")]
-    return [_read(path) for _, path in sorted(found, reverse=True)[:_MOST]]
+    return [_head(path) for _, path in sorted(found, reverse=True)[:_MOST]]
 
 
 def letter_of(message: Message, number: int) -> Landed | None:
@@ -83,15 +91,21 @@ def file_name(message_id: str) -> str:
     return f"{hashlib.sha256(message_id.encode()).hexdigest()[:32]}.eml"
 
 
+def _head(path: Path) -> Head:
+    # Two hundred mails with twenty megabytes of attachments each are not read for their subjects.
+    with path.open("rb") as file:
+        mail = BytesHeaderParser(policy=default).parsebytes(file.read(_LONGEST_HEAD))
+    about = path.stat()
+    headers = [(key, str(value)) for key, value in mail.items()]
+    return Head(path.name, datetime.fromtimestamp(about.st_mtime, UTC), about.st_size, headers)
+
+
 def _read(path: Path) -> Landed:
     content = path.read_bytes()
     mail = message_from_bytes(content, EmailMessage, policy=default)
     body = mail.get_body(("plain", "html"))
     return Landed(
-        name=path.name,
-        at=datetime.fromtimestamp(path.stat().st_mtime, UTC),
-        size=len(content),
-        headers=[(key, str(value)) for key, value in mail.items()],
+        **vars(_head(path)),
         text=_text(body)[:_LONGEST],
         has_html=mail.get_body(("html",)) is not None,
         attachments=[part.get_filename() or "without a name" for part in mail.iter_attachments()],

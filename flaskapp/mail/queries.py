@@ -24,7 +24,7 @@ from flaskapp.mail.models import (
 
 def message_by_id(session: Session, message_id: str, owner: str | None) -> Message | None:
     """None also if it is somebody else's; `owner` None sees all."""
-    message = session.get(Message, message_id)
+    message = session.get(Message, message_id) if message_id.isprintable() else None
     return message if message is not None and owner in (None, message.owner) else None
 
 
@@ -153,7 +153,8 @@ def templates(session: Session) -> list[ReplyTemplate]:
 
 
 def template_by_name(session: Session, name: str) -> ReplyTemplate | None:
-    return session.scalars(select(ReplyTemplate).where(ReplyTemplate.name == name)).first()
+    query = select(ReplyTemplate).where(ReplyTemplate.name == name)
+    return session.scalars(query).first() if name.isprintable() else None
 
 
 def suppression(session: Session, address: str) -> Suppression | None:

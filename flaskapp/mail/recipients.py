@@ -1,7 +1,7 @@
 """The life of a recipient: one function per arrow, each an UPDATE that names the state it leaves.
 
     queued, deferred ─take─▶ sending ─end─▶ accepted, rejected, deferred, unknown
-    queued, deferred ─▶ cancelled, expired       rejected, expired (unknown, if asked for) ─▶ queued
+    queued, deferred ─▶ cancelled, expired, suppressed       rejected, expired (unknown, if asked for) ─▶ queued
 
 Nothing here commits: the caller owns the transaction. Zero rows changed means somebody was first.
 """
@@ -9,13 +9,26 @@ Nothing here commits: the caller owns the transaction. Zero rows changed means s
 from collections.abc import Collection
 from typing import Any, cast
 
-from sqlalchemy import ColumnElement, CursorResult, Float, Table, and_, bindparam, exists, func, null, select, update
+from sqlalchemy import (
+    ColumnElement,
+    CursorResult,
+    Float,
+    Table,
+    and_,
+    bindparam,
+    exists,
+    func,
+    null,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.orm import Session
 
 from flaskapp.jobs.clock import now, seconds_from_now
 from flaskapp.jobs.models import Job, JobState
 from flaskapp.jobs.outcomes import Claimed
-from flaskapp.mail.models import FAILED_STATES, OPEN_STATES, Message, Recipient, RecipientState
+from flaskapp.mail.models import FAILED_STATES, OPEN_STATES, Message, Recipient, RecipientState, Suppression
 
 # A plain table: what runs once for each mail costs half as much.
 _TABLE = cast(Table, Recipient.__table__)
@@ -45,7 +58,7 @@ def _lane(message_id: str, lane: int, lanes: int) -> ColumnElement[bool]:
 
 
 def take(session: Session, recipient_id: int, holder: Claimed) -> bool:
-    """queued, deferred ─▶ sending; False if somebody was first, or the message is paused by now."""
+    """queued, deferred ─▶ sending; False if somebody was first, or the message is paused or cancelled by now."""
     held = {"recipient": recipient_id, "holder": holder.job_id, "claim": holder.number}
     return cast(CursorResult[Any], session.connection().execute(_TAKE, held)).rowcount == 1
 
@@ -60,8 +73,9 @@ def end(
 
 
 def _take_statement() -> Any:
-    paused = exists().where(Message.id == _TABLE.c.message_id, Message.paused_at.is_not(None))
-    open_ = and_(_TABLE.c.id == bindparam("recipient"), _TABLE.c.state.in_(OPEN_STATES), ~paused)
+    is_stopped = or_(Message.paused_at.is_not(None), Message.cancelled_at.is_not(None))
+    stopped = exists().where(Message.id == _TABLE.c.message_id, is_stopped)
+    open_ = and_(_TABLE.c.id == bindparam("recipient"), _TABLE.c.state.in_(OPEN_STATES), ~stopped)
     held = {"job_id": bindparam("holder"), "attempt": bindparam("claim"), "tries": _TABLE.c.tries + 1}
     return update(_TABLE).where(open_).values(state=RecipientState.SENDING.value, changed_at=now(), **held)
 
@@ -130,12 +144,23 @@ def suppress(session: Session, address: str) -> int:
     return _change(session, waits, RecipientState.SUPPRESSED)
 
 
+def suppress_unwanted(session: Session, message_id: str) -> int:
+    """Whoever left the list while he was in nobody's reach: being sent to, failed, or not committed yet."""
+    return _change(session, and_(_open_of(message_id), _is_unwanted()), RecipientState.SUPPRESSED)
+
+
+def _is_unwanted() -> ColumnElement[bool]:
+    return exists().where(Suppression.address == func.lower(_TABLE.c.address))
+
+
 def retry(session: Session, message_id: str, states: Collection[RecipientState] = FAILED_STATES) -> int:
-    """The failed ─▶ queued; what waits for its next time goes now."""
+    """The failed ─▶ queued, and how many; what waits for its next time goes now."""
     failed = and_(_TABLE.c.message_id == message_id, _TABLE.c.state.in_(states))
+    _change(session, and_(failed, _is_unwanted()), RecipientState.SUPPRESSED)
     changed = _change(session, failed, RecipientState.QUEUED, tries=0, next_at=now())
     deferred = and_(_TABLE.c.message_id == message_id, _TABLE.c.state == RecipientState.DEFERRED)
-    return changed + _change(session, deferred, RecipientState.DEFERRED, next_at=now())
+    _change(session, deferred, RecipientState.DEFERRED, next_at=now())
+    return changed
 
 
 def _open_of(message_id: str) -> ColumnElement[bool]:

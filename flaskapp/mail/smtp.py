@@ -54,6 +54,9 @@ class Smtp:
             raise NotSent(f"The mail server's certificate or TLS is not good: {reason}.", is_route=True) from None
         except (OSError, smtplib.SMTPException) as problem:
             raise NotSent(f"The mail server cannot be reached: {_words(problem)}.", is_route=True) from None
+        except UnicodeError:
+            # smtplib speaks ASCII to a server; only the account can have anything else in it.
+            raise NotSent("User and password of MAIL_URL must be ASCII to be sent.", is_route=True) from None
         self._letters = 0
 
     def _connected(self) -> smtplib.SMTP:
@@ -118,9 +121,13 @@ class Smtp:
                 raise NobodyKnows(f"The connection broke before the server answered: {_words(problem)}.") from None
             raise NotSent(f"The connection broke before the content was whole: {_words(problem)}.") from None
         self._letters += 1
-        if reply.code // 100 != 2:
+        if reply.code // 100 == 2:
+            return reply
+        if reply.code // 100 in (4, 5):
             raise self._refusal(reply)
-        return reply
+        # Neither yes nor no: it may have it. What comes next on this line answers who knows which command.
+        self._drop()
+        raise NobodyKnows(f"The mail server's answer to the content is no answer: {reply}.")
 
     def withdraw(self) -> None:
         if self._client is not None:

@@ -40,6 +40,7 @@ def deliver(self: Any, message_id: str, lane: int) -> dict[str, Any]:
     holder, transport = _holder(), open_transport(settings)
     recipients.give_up_lost(db.session(), recipients.of_earlier_attempt(holder), transport.is_repeatable)
     recipients.expire(db.session(), message_id)
+    recipients.suppress_unwanted(db.session(), message_id)
     if message.stopped_job_id == self.request.id:
         # Somebody cancelled this job and now runs it again: he wants the mail sent, by all its lanes.
         actions.resume(db.session(), message)
@@ -66,6 +67,9 @@ def deliver(self: Any, message_id: str, lane: int) -> dict[str, Any]:
 def _end(task: Any, message_id: str, lane: int, wait: float) -> dict[str, Any]:
     """Wait for what is left, or be done. Locked until this success is committed: a resume comes before or after."""
     message = queries.locked(db.session(), message_id)
+    if message.cancelled_at is not None:
+        # Who was being sent to as somebody cancelled, and was told "later".
+        recipients.cancel(db.session(), message_id)
     if message.paused_at is not None:
         return {"paused": True, **queries.counts(db.session(), message_id)}
     soonest = recipients.seconds_to_next(db.session(), message_id, lane, message.lanes)

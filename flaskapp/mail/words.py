@@ -37,6 +37,7 @@ _MESSAGE = {
     "partly sent": ("failed", "alert"),
     "not sent": ("failed", "cross"),
 }
+_FAILED = (State.REJECTED, State.EXPIRED, State.UNKNOWN)
 #: What `state_of` may say.
 MESSAGE_STATES = tuple(_MESSAGE)
 
@@ -58,9 +59,8 @@ def state_of(message: Message, counts: Mapping[str, int]) -> str:
         return "scheduled"
     if is_open or counts.get(State.SENDING):
         return "sending"
-    if message.cancelled_at is not None:
+    if counts.get(State.CANCELLED) or not counts:
         return "cancelled"
-    failed = sum(counts.get(state, 0) for state in (State.REJECTED, State.EXPIRED, State.UNKNOWN))
-    if not failed:
-        return "sent"
-    return "partly sent" if counts.get(State.ACCEPTED) else "not sent"
+    if not counts.get(State.ACCEPTED):
+        return "not sent"
+    return "partly sent" if any(counts.get(state) for state in _FAILED) else "sent"

@@ -1,8 +1,11 @@
 """The page where a mail is written, with its preview; and the page of what landed in the folder."""
 
+from collections.abc import Callable
+
 from flask import Response, abort, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
+from sqlalchemy.exc import IntegrityError
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from flaskapp.accounts.audit import nothing_changed, write_audit
@@ -12,6 +15,7 @@ from flaskapp.extensions import db
 from flaskapp.mail import actions, markdown, moments, outbox, queries
 from flaskapp.mail.forms import Draft
 from flaskapp.mail.letter_page import letter_page
+from flaskapp.mail.models import Message
 from flaskapp.mail.views import mail
 
 #: Beyond what a person reads as they type, the server need not render.
@@ -33,8 +37,10 @@ def compose() -> ResponseReturnValue:
     if request.form.get("verb") == "preview":
         nothing_changed()
         return _page(draft, preview=True)
-    try:
-        message = actions.write(
+    message_id = draft.message_id(current_user.name)
+
+    def write() -> Message:
+        return actions.write(
             draft.addresses(),
             draft.subject,
             draft.text,
@@ -43,13 +49,28 @@ def compose() -> ResponseReturnValue:
             owner=current_user.name,
             send_at=draft.moment(),
             at_least_once=draft.at_least_once,
+            message_id=message_id,
         )
+
+    try:
+        return written_once(message_id, "mail.write", write)
     except BadArguments as refusal:
         db.session.rollback()
         return _page(draft, str(refusal)), 422
-    write_audit(db.session(), "mail.write", message.id, message.subject)
-    place = url_for("mail.show", message_id=message.id)
-    db.session.commit()
+
+
+def written_once(message_id: str, action: str, write: Callable[[], Message]) -> ResponseReturnValue:
+    """To the page of the message, which a press before this one may have written; commits."""
+    place = url_for("mail.show", message_id=message_id)
+    nothing_changed()
+    if queries.message_by_id(db.session(), message_id, None) is None:
+        try:
+            message = write()
+        except IntegrityError:
+            db.session.rollback()  # the other press arrived at the same moment
+        else:
+            write_audit(db.session(), action, message.id, message.subject)
+            db.session.commit()
     return redirect(place, 303)
 
 

@@ -54,7 +54,8 @@ def undo(incoming: IncomingFile | None) -> None:
 
 def upload_by_id(session: Session, upload_id: str, owner: str | None) -> Upload | None:
     """None also if it is somebody else's; `owner` None sees all."""
-    upload = session.get(Upload, upload_id)
+    # A NUL, say, for which PostgreSQL refuses to look.
+    upload = session.get(Upload, upload_id) if upload_id.isprintable() else None
     return upload if upload is not None and owner in (None, upload.owner) else None
 
 

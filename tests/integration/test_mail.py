@@ -391,6 +391,18 @@ def test_an_attachment_lies_in_storage_once(post: Post):
     assert attachment.get_payload(decode=True) == b"a,b\n1,2\n"
 
 
+def test_an_attachment_that_cannot_be_read_now_is_no_recipients_fault(post: Post):
+    post.set(mail_retry_seconds=0.1)
+    message_id = post.write("ada@x.example", attachments=[("table.csv", b"a,b\n1,2\n")])
+    kept = post.bench.app.extensions["mail_storage"].kept
+    away = kept.rename(kept.with_name("away"))
+    post.bench.run()
+    reply = "An attachment cannot be read: No such file or directory."
+    assert post.fates(message_id)["ada@x.example"] == ("deferred", reply)
+    away.rename(kept)
+    post.until(message_id, "accepted")
+
+
 def test_dots_and_bare_line_ends_stay_text(post: Post):
     body = "one\n.\nMAIL FROM:<evil@x>\r.\rtwo\r\n..three\n.four"
     post.send("ada@x.example", text=body, subject="Grüße, 報告")
@@ -418,6 +430,8 @@ def test_dots_and_bare_line_ends_stay_text(post: Post):
         ("subject", "Hello\x85Bcc: v@x.example"),
         ("subject", "  "),
         ("text", "\0"),
+        ("text", "\ud800"),
+        ("html", "\udfff"),
         ("text", ""),
     ],
 )

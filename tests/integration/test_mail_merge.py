@@ -101,6 +101,14 @@ def test_a_merge_goes_at_its_time_with_its_files(post: Post, doors: Doors):
         ]
 
 
+def test_who_merges_may_prefer_twice_to_never(post: Post, doors: Doors):
+    ada = doors.signed_in("ada")
+    place = merge(ada, upload(post, ada), at_least_once="1").location
+    assert "Rather twice than never" in ada.get(f"/mail/merge?upload={upload(post, ada)}").text
+    with post.bench.session() as session:
+        assert session.get_one(Message, place.rsplit("/", 1)[1]).at_least_once
+
+
 def test_too_many_files_for_a_merge_are_refused_in_a_sentence(post: Post, doors: Doors):
     ada = doors.signed_in("ada")
     upload_id = upload(post, ada)
@@ -149,6 +157,10 @@ def test_any_row_can_be_looked_at_first(post: Post, doors: Doors):
     upload_id = upload(post, ada)
     page = merge(ada, upload_id, "**Dear** {{ first_name }}", verb="preview", row="3").text
     assert ("For 報告" in page, "<strong>Dear</strong> 報告" in page) == (True, True)
+    # As its file counts them, where the header is the first.
+    assert (
+        'name="row" inputmode="numeric" pattern="[0-9]+" value="2"' in ada.get(f"/mail/merge?upload={upload_id}").text
+    )
     refused = merge(ada, upload_id, "Dear {{ frist_name }}")
     assert refused.status_code == 422
     assert "is no column of the table" in refused.text
@@ -241,13 +253,21 @@ def test_a_merge_whose_job_is_cancelled_sends_nothing_until_it_is_run_again(post
         "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}",
         "{% if a %}" * 2000 + "{% endif %}" * 2000,
         "{{ first_name }}" * 20_000,
+        "{{ 1|round(999999999, 'ceil') }}",
+        "{{ 1|round(number, 'floor') }}",
+        "{{ 1|round(first_name) }}",
+        "{{ " + "1" * 5_000 + " }}",
+        "{{ 0x" + "f" * 50_000 + " }}",
+        "{{ 1e999|int }}",
+        ("{% if first_name" + "|title" * 200 + " %}{% endif %}") * 60,
+        ("{% if first_name" + "|title" * 15 + " %}{% endif %}") * 800,
     ],
 )
 def test_a_template_can_neither_look_around_nor_run_on(text: str):
     def fill() -> str:
         filling = Filling(text, "The text")
-        filling.check_names(["first_name"])
-        return filling.filled({"first_name": "x" * 1_000})
+        filling.check_names(["first_name", "number"])
+        return filling.filled({"first_name": "x" * 1_000, "number": 10**18})
 
     began = time.monotonic()
     with pytest.raises(BadArguments):

@@ -3,6 +3,9 @@
 import csv
 import io
 import re
+import time
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -75,6 +78,11 @@ def test_a_time_is_meant_by_the_clock_of_the_installation(post: Post, doors: Doo
         post.bench.celery.conf.timezone = "UTC"
 
 
+def test_the_minute_that_is_running_is_not_past(post: Post, doors: Doors):
+    running = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M")
+    assert compose(doors.signed_in("ada"), when="later", send_at=running).status_code == 303
+
+
 def test_every_number_opens_its_list(post: Post, doors: Doors):
     ada = doors.signed_in("ada")
     place = compose(ada, to="ada@x.example\nno@x.example\nno2@x.example\nlater@x.example").location
@@ -113,6 +121,8 @@ def test_pause_and_go_on_by_their_buttons(post: Post, doors: Doors):
         ({"when": "later", "send_at": "tomorrow"}, "Choose a day and a time"),
         ({"when": "later", "send_at": "9999-12-31T23:59"}, "Choose a day and a time"),
         ({"when": "later", "send_at": "0001-01-01T00:00"}, "Choose a day and a time"),
+        ({"when": "later", "send_at": "2020-01-31T08:00"}, "That time is past"),
+        ({"when": "now", "send_at": "2031-01-31T08:00"}, "“Now” is chosen"),
         ({"attachments": 21_000_000}, "more than 20 MB"),
     ],
 )
@@ -140,9 +150,34 @@ def test_the_preview_is_made_by_the_server_and_runs_nothing(post: Post, doors: D
     assert "<strong>reader</strong>" in compose(ada, verb="preview").text
 
 
+@pytest.mark.parametrize(
+    ("link", "leads"),
+    [
+        ("https://x.example/a", True),
+        ("HTTP://x.example", True),
+        ("mailto:ada@x.example", True),
+        ("cid:plan.png", True),
+        ("javascript:alert(1)", False),
+        ("ms-word:ofe%7Cu%7Chttp://x.example/a.docm", False),
+        ("data:image/png;base64,iVBOR", False),
+        ("//x.example", False),
+        ("/logout", False),
+    ],
+)
+def test_links_lead_to_web_and_mail_addresses_only(link: str, leads: bool):
+    for text, attribute in ((f"[here]({link})", "href="), (f"![here]({link})", "src=")):
+        assert (attribute in rendered(text)) == leads
+
+
 @pytest.mark.parametrize("text", ["[" * 50_000, ">" * 50_000, "*a " * 30_000, "`" * 50_000, "- " * 20_000])
 def test_no_text_keeps_the_preview_busy(text: str):
     rendered(text)
+
+
+@pytest.mark.parametrize("address", ["/mail?after=%00", "/mail/new?template=%00", "/mail/merge?upload=%00"])
+def test_what_no_id_can_be_is_not_found(post: Post, address: str):
+    # On the same database as the mail: it is PostgreSQL that minds.
+    assert Doors(post.bench.app).signed_in("ada").get(address).status_code in (200, 404)
 
 
 def test_nobody_sees_or_steers_the_mail_of_others(post: Post, doors: Doors):
@@ -188,6 +223,19 @@ def test_a_fresh_installation_shows_what_landed_in_its_folder(post: Post, doors:
     assert boss.get("/mail/outbox/..%2Fsecret_key.eml").status_code == 404
 
 
+def test_the_list_of_the_folder_reads_no_attachments(post: Post, doors: Doors, tmp_path: Path):
+    post.set(mail_url=f"file://{tmp_path}")
+    for number in range(20):
+        heavy = tmp_path / f"{number:032x}.eml"
+        heavy.write_bytes(f"To: ada@x.example\r\nSubject: Heavy {number}\r\n\r\n".encode())
+        with heavy.open("r+b") as file:
+            file.truncate(100_000_000)
+    began = time.monotonic()
+    page = doors.signed_in("op", "operator").get("/mail/outbox").text
+    assert time.monotonic() - began < 5
+    assert ("Heavy 0" in page, "Heavy 19" in page) == (True, True)
+
+
 def test_html_that_landed_is_framed_where_nothing_runs_and_nothing_is_fetched(post: Post, doors: Doors):
     post.set(mail_url=f"file://{post.bench.folder}/sealed")
     ada = doors.signed_in("ada")
@@ -205,6 +253,13 @@ def test_html_that_landed_is_framed_where_nothing_runs_and_nothing_is_fetched(po
     assert 'src="data:image/png;base64,iVBORw=="' in reader.text
     assert 'src="cid:../x.png"' in reader.text
     assert doors.signed_in("eve").get(f"{place}?part=reader").status_code == 404
+
+
+@pytest.mark.parametrize("text", ['"' + '\\"' * 200_000, "<" * 400_000, '"a' * 200_000])
+def test_no_list_of_addresses_keeps_its_reader_busy(text: str):
+    began = time.monotonic()
+    split_addresses(text)
+    assert time.monotonic() - began < 5
 
 
 def test_addresses_are_read_as_people_write_them():

@@ -1,4 +1,11 @@
 // The preview beside the text: the server renders what was typed, once the typing pauses. Without it a button does.
+// Who fills in a time has chosen it.
+
+for (const time of document.querySelectorAll("input[name=send_at]")) {
+  time.addEventListener("input", () => {
+    if (time.value) time.form.querySelector("[name=when][value=later]").checked = true;
+  });
+}
 
 const form = document.querySelector("[data-preview]");
 if (form) start(form, form.querySelector("textarea[name=text]"), form.querySelector("[data-paper]"));

@@ -17,7 +17,7 @@ BREAKS = [
         "mail",
         "a pause is looked at before a message only, not before each recipient",
         "flaskapp/mail/recipients.py",
-        "_TABLE.c.state.in_(OPEN_STATES), ~paused)",
+        "_TABLE.c.state.in_(OPEN_STATES), ~stopped)",
         "_TABLE.c.state.in_(OPEN_STATES))",
         f"{_I}/test_mail.py::test_a_pause_in_the_middle_stops_before_the_next[sqlite]",
     ),
