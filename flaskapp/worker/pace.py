@@ -70,8 +70,11 @@ class Pace:
         if not is_full and (self._full_at is None or self._full_at < since):
             return None
         best = max((count for second, count in self._endings if second >= since), default=0)
-        # Where none ended each takes longer, and the length of the last ones tells.
-        return min([float(rate) for rate in (best, self.per_second()) if rate], default=None)
+        per_second = self.per_second()
+        if not best:
+            # Either each takes longer, as the last ones did, or these are the first of another kind.
+            return per_second if (self.usual_seconds or 0) > _PROOF_SECONDS else None
+        return min(float(best), per_second or best)
 
     def ahead(self) -> int:
         """How many jobs to claim beyond the free slots."""

@@ -81,6 +81,14 @@ def test_a_few_quick_jobs_do_not_prove_a_quick_worker(pass_time: Callable[[float
     assert pace.proven(is_full=True) == 1
 
 
+def test_what_was_quick_once_proves_nothing_for_the_first_long_jobs(pass_time: Callable[[float], None]) -> None:
+    pace = Pace(2)
+    pace.ended(0.005, has_work=False, is_full=True)
+    pass_time(10)
+
+    assert pace.proven(is_full=True) is None
+
+
 def test_what_ended_in_the_best_of_the_last_seconds_is_proven_for_a_while(pass_time: Callable[[float], None]) -> None:
     pace = Pace(2)
     assert pace.proven(is_full=True) is None

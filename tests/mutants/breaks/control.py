@@ -140,8 +140,8 @@ BREAKS = [
         "G8",
         "a few quick jobs are taken for the pace of all that come",
         "flaskapp/worker/pace.py",
-        "return min([float(rate) for rate in (best, self.per_second()) if rate], default=None)",
-        "return self.per_second()",
+        "return min(float(best), per_second or best)",
+        "return per_second",
         "tests/unit/test_pace.py::test_a_few_quick_jobs_do_not_prove_a_quick_worker",
     ),
     Break(
