@@ -28,10 +28,12 @@ class Pace:
         #: How long it usually is from one ending to the next, with work in hand.
         self._usual_gap: float | None = None
         self._had_work_since: float | None = None
-        #: [second, how many ended in it], the latest ones.
-        self._endings: deque[list[int]] = deque(maxlen=_PROOF_SECONDS)
+        #: [second, how many ended in it], of a little more than the proof's: `_filled_at` is old by then.
+        self._endings: deque[list[int]] = deque(maxlen=_PROOF_SECONDS + 2)
         #: When a job ended last while every slot was taken.
         self._full_at: float | None = None
+        #: When a job took the last free slot.
+        self._filled_at: float | None = None
         #: How many ended since jobs were last claimed ahead in vain; None: they never were.
         self._ended_since: int | None = None
 
@@ -49,6 +51,10 @@ class Pace:
         if not self._endings or self._endings[-1][0] != int(moment):
             self._endings.append([int(moment), 0])
         self._endings[-1][1] += 1
+
+    def filled(self) -> None:
+        """A job took the last free slot."""
+        self._filled_at = time.monotonic()
 
     def claimed_in_vain(self) -> None:
         """Jobs are longer than they usually were: nothing is known until some have ended."""
@@ -69,8 +75,11 @@ class Pace:
         since = time.monotonic() - _PROOF_SECONDS
         if not is_full and (self._full_at is None or self._full_at < since):
             return None
-        best = max((count for second, count in self._endings if second >= since), default=0)
+        best = max((count for second, count in self._endings if second + 2 > since), default=0)
         per_second = self.per_second()
+        if not best and is_full and self._filled_at is not None and self._filled_at < since:
+            # Whatever the last ones took: of these none ended in that time.
+            return min(1 / _PROOF_SECONDS, per_second or 1)
         if not best:
             # Either each takes longer, as the last ones did, or these are the first of another kind.
             return per_second if (self.usual_seconds or 0) > _PROOF_SECONDS else None

@@ -68,6 +68,8 @@ class Slots:
                 return None
             request, _since = self._ready.popleft()
             self.busy += 1
+            if self._is_full():
+                self.pace.filled()
             return request
 
     def _hand_over(self, request: JobRequest) -> None:
@@ -75,12 +77,21 @@ class Slots:
         try:
             task_reserved(request)
             self._loop.consumer.on_task_request(request)
-            for hears_of_it in self._loop.consumer.on_task_message:
-                # The autoscaler.
-                hears_of_it(request)
         except Exception:
             logger.exception("job=%s the pool did not take it; it is put back", request.id)
             request.give_back("The pool of its worker did not take it.")
+        else:
+            if self._loop.consumer.on_task_message:
+                # Not in here: the pool may be just looking through its children, and would lose count of them.
+                self._loop.add(self._tell_autoscaler, request)
+
+    def _tell_autoscaler(self, request: JobRequest) -> None:
+        try:
+            for hears_of_it in self._loop.consumer.on_task_message:
+                hears_of_it(request)
+        except Exception:
+            # The pool has the job all the same.
+            logger.exception("The pool could not be grown")
 
     def leave(self, seconds: float | None) -> None:
         """An attempt has ended, after `seconds` in its task if that is known."""

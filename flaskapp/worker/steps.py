@@ -42,14 +42,16 @@ class JobCore(bootsteps.StartStopStep):
         worker_id = new_process_id(worker.hostname)
         self.app, self.engine = app, engine
         self._look: Any = None
-        self.recorder = worker.recorder = Recorder(engine, worker_id, worker.concurrency, app.relay.nudge)
+        # With `--autoscale` Celery's concurrency is what the machine has, and the pool grows up to another number.
+        slots = worker.max_concurrency or worker.concurrency
+        self.recorder = worker.recorder = Recorder(engine, worker_id, slots, app.relay.nudge)
         self.stand_in = StandIn(app, engine)
         self.heartbeat = Heartbeat(
             engine,
             worker_id,
             "worker",
             queues=",".join(app.amqp.queues.consume_from),
-            concurrency=worker.concurrency,
+            concurrency=slots,
             tasks=list(app.tasks),
             holds=self.recorder.holds,
             unclaimed=self.recorder.unclaimed,

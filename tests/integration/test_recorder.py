@@ -753,6 +753,25 @@ def test_who_grows_the_pool_hears_of_each_job_that_comes_to_it(
     wait_until(lambda: heard == [message], 5, "it was heard of")
 
 
+def test_a_job_that_the_pool_has_is_not_put_back_because_the_pool_cannot_grow(
+    recorder: Recorder, session: Session, pool: Pool
+) -> None:
+    messages = [Message(queued(session), 1, recorder=recorder) for _ in range(2)]
+    session.commit()
+
+    def grow(_request: Message) -> None:
+        raise OSError("Cannot allocate memory")
+
+    pool.on_task_message.add(grow)
+
+    started(recorder)
+    for message in messages:
+        recorder.offer(message)
+
+    wait_until(lambda: pool.taken == messages, 5, "the pool has both")
+    assert not messages[0].finished
+
+
 def test_a_job_that_the_pool_keeps_over_a_lost_connection_stays_with_it(
     recorder: Recorder, session: Session, pool: Pool
 ) -> None:

@@ -118,3 +118,37 @@ def test_jobs_that_end_together_prove_no_more_than_their_length(pass_time: Calla
         pace.ended(4, has_work=False, is_full=True)
 
     assert pace.proven(is_full=True) == 2
+
+
+@pytest.mark.parametrize("lengths", [[4.95], [4.6], [1, 8, 2, 7, 3, 6]], ids=["almost five seconds", "less", "mixed"])
+def test_a_worker_whose_slots_are_always_taken_is_never_one_that_may_be_quick(
+    pass_time: Callable[[float], None], lengths: list[float]
+) -> None:
+    """One heartbeat that says so sends two hundred jobs to the broker, and they stay there."""
+    pace = Pace(1)
+    paces = []
+    for seconds in lengths * 12:
+        pace.filled()
+        whole = int(seconds / 0.05)
+        for _ in range(whole):
+            pass_time(0.05)
+            paces.append(pace.proven(is_full=True))
+        pass_time(seconds - whole * 0.05)
+        pace.ended(seconds, has_work=False, is_full=True)
+
+    assert all(each is not None and each <= 1 for each in paces[200:])
+
+
+def test_long_jobs_after_short_ones_are_known_once_all_slots_were_taken_for_a_while(
+    pass_time: Callable[[float], None],
+) -> None:
+    pace = Pace(2)
+    pace.ended(0.005, has_work=False, is_full=True)
+    pass_time(60)
+    pace.filled()
+    pass_time(1)
+    assert pace.proven(is_full=True) is None
+
+    pass_time(5)
+
+    assert pace.proven(is_full=True) == 0.2
