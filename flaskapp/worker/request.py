@@ -4,6 +4,7 @@ Celery's own request settles through the backend on the event loop; this one onl
 """
 
 import logging
+import re
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -13,6 +14,7 @@ from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery.exceptions import InvalidTaskError
 from celery.worker.request import Request
 from celery.worker.state import task_ready
+from kombu.transport.native_delayed_delivery import MAX_NUMBER_OF_BITS_TO_USE
 from kombu.utils.json import dumps
 from kombu.utils.objects import cached_property
 from sqlalchemy.exc import InterfaceError, OperationalError
@@ -24,6 +26,8 @@ from flaskapp.worker.attempt import CLAIM_KEY, Report, run
 from flaskapp.worker.evidence import crashed
 
 logger = logging.getLogger(__name__)
+#: What a stock client's countdown puts before the queue's name (Celery's native delayed delivery).
+_DELAY = re.compile(rf"^(?:[01]\.){{{MAX_NUMBER_OF_BITS_TO_USE}}}")
 
 
 class JobRequest(Request):
@@ -59,8 +63,8 @@ class JobRequest(Request):
 
     @property
     def queue(self) -> str:
-        """Our queues are bound by their own names."""
-        return str(self.delivery_info.get("routing_key") or "default")
+        """The queues are bound by their own names."""
+        return _DELAY.sub("", str(self.delivery_info.get("routing_key") or "")) or "default"
 
     @property
     def is_suspect(self) -> bool:

@@ -77,7 +77,7 @@ def test_a_foreign_job_may_retry_and_be_told_when(big: Stack) -> None:
     wait_until(lambda: row(big, retried) and row(big, later), 15, "both have rows")
     jobs = big.bench.finished([retried, later])
 
-    assert [job.state for job in jobs] == [S, S]
+    assert [(job.state, job.queue) for job in jobs] == [(S, "default")] * 2
     assert jobs[1].started_at >= jobs[1].run_at  # type: ignore[operator]
 
 
