@@ -53,6 +53,14 @@ def test_long_jobs_of_one_queue_leave_every_second_turn_to_another(stack: Stack)
     assert [job.is_final for job in map(stack.bench.job, long)].count(True) <= 2
 
 
+def test_a_pool_that_may_grow_runs_as_many_jobs_as_it_may(stack: Stack) -> None:
+    stack.start_worker(1, options=["--autoscale", "3,1"])
+
+    jobs = {stack.bench.fate("sleep", 60) for _ in range(3)}
+
+    wait_until(lambda: running(stack) == jobs, 20, "all three run")
+
+
 def running(stack: Stack) -> set[str]:
     return {job.id for job in stack.bench.jobs() if job.state == "running"}
 
