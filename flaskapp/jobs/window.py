@@ -19,9 +19,9 @@ WINDOW_SECONDS = 20
 MOST = 10_000
 #: … but so many where a worker may be quick, for all we know, or none is there yet.
 LEAST = 200
-#: … and never fewer than a worker may have in its hands and one more, for each slot: four while jobs may be short,
-#: else one (`worker/prefetch.py`). They could keep all of them from an idle worker.
-PER_SLOT, PER_SLOT_IF_SLOW = 5, 2
+#: … and never fewer than a worker may have in its hands and one more, for each slot: they could keep all of them from
+#: an idle one. Four while nothing is known; a slow one fetches one (`worker/prefetch.py`), a quick one's pace is more.
+PER_SLOT, PER_SLOT_IF_KNOWN = 5, 2
 #: A worker whose last sign of life is older does not count.
 _ALIVE_SECONDS = 10
 #: How long a count is believed: fresh jobs nudge the relay far more often than a long queue can be counted.
@@ -112,7 +112,7 @@ def sizes(session: Session, queues: Collection[str]) -> dict[str, int]:
 
 
 def _size(workers: Sequence[Any]) -> int:
-    in_hands: int = sum(one.concurrency * (PER_SLOT if one.pace is None else PER_SLOT_IF_SLOW) for one in workers)
+    in_hands: int = sum(one.concurrency * (PER_SLOT if one.pace is None else PER_SLOT_IF_KNOWN) for one in workers)
     in_time = WINDOW_SECONDS * sum(one.pace or 0 for one in workers)
     unknown = LEAST if not workers or any(one.pace is None for one in workers) else 0
     return min(MOST, max(unknown, in_hands, int(in_time)))

@@ -29,13 +29,13 @@ class LoopCalls:
             hub.call_soon(self._run)
 
     def finish(self) -> None:
-        """The loop has ended: what it did not come to is done now, as far as it can be without a connection."""
+        """There is no loop, or none any more: what waits for it is done now, as far as the broker can be told."""
         while self._calls:
             try:
                 self._run()
             except Exception:
-                # The loop has reported why it ended; what is left must be done all the same.
-                logger.info("Not done, for the connection to the broker is gone", exc_info=True)
+                # Most often the connection is gone, which is reported elsewhere; the rest must be done all the same.
+                logger.info("The broker could not be told", exc_info=True)
 
     def _run(self) -> None:
         while self._calls:

@@ -130,7 +130,7 @@ class Recorder:
         return sorted(job_ids) if job_ids or self.listening else None
 
     def pace(self) -> float | None:
-        """Jobs per second that the slots have shown to manage; None while some are free."""
+        """Jobs per second that the slots have shown to manage; None while some are free or nothing is known."""
         return self._slots.proven_pace()
 
     def look_at_memory(self) -> None:

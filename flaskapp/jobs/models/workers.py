@@ -31,7 +31,7 @@ class Worker(Base):
     holds: Mapped[str] = mapped_column(LongText, default="{}")
     #: JSON: ids of the jobs whose messages it has received and not yet claimed; empty while it does not listen.
     unclaimed: Mapped[str | None] = mapped_column(LongText)
-    #: Jobs per second that its slots have managed in the last seconds; empty while some of them are free.
+    #: Jobs per second that its slots managed in the last seconds; empty while some are free or nothing is known.
     pace: Mapped[float | None]
     #: Memory of the process and its pool, in bytes.
     memory: Mapped[int | None] = mapped_column(BigInteger)
