@@ -62,7 +62,7 @@ def test_a_turn_in_beats_place_that_hangs_does_not_delay_the_heartbeat(
     monkeypatch.setattr(Turn, "run", hang)
     monkeypatch.setattr(steps, "_EVERY_SECONDS", 0.01)
     monkeypatch.setattr(heartbeats, "EVERY_SECONDS", 0.05)
-    worker = SimpleNamespace(app=bench.celery, hostname="w@here", concurrency=1)
+    worker = SimpleNamespace(app=bench.celery, hostname="w@here", concurrency=1, max_concurrency=None)
     core = steps.JobCore(worker)
     core.create(worker)
     core.stand_in._needed = True
