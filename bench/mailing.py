@@ -1,8 +1,9 @@
 """Mail to a local server: one message to 5,000 people through a worker; a bare smtplib loop beside it.
 
 The loop builds each mail and sends it; so do we, and commit `sending` before and the reply after each. Timed from the
-first tenth to the end, the loop as a whole. `python -m bench.mailing 1000` is a short run on SQLite alone; with `both`
-behind it also on PostgreSQL.
+first tenth to the end, the loop as a whole. Both wait for the same server most of the time, so what else the machine
+does shows at once: they take turns, and of three rounds the middle one counts. `python -m bench.mailing 1000` is a
+short run on SQLite alone; with `both` behind it also on PostgreSQL.
 """
 
 import os
@@ -20,6 +21,7 @@ from bench.draining import ROOT, run, scalar, worker
 from tests.services import PostgreSQL, RabbitMQ, free_port, postgresql, rabbitmq
 
 MAILS = 5000
+_ROUNDS = 3
 
 _SERVER = """
 import sys, time
@@ -28,7 +30,7 @@ class Sink:
     async def handle_DATA(self, server, session, envelope): return "250 taken"
 Controller(Sink(), hostname="127.0.0.1", port=int(sys.argv[1])).start()
 print("listens", flush=True)
-time.sleep(600)
+time.sleep(900)
 """
 _LOOP = """
 import smtplib, sys, time
@@ -63,14 +65,19 @@ def rows(
     if broker is not None and database is not None:
         stacks["PostgreSQL"] = database.create_database("mailing"), broker.create_vhost("mailing")
     for name, (database_url, broker_url) in stacks.items():
+        rounds = []
         with server() as port:
-            bare = float(run([sys.executable, "-c", _LOOP, str(port), str(mails)], dict(os.environ)))
-            ours = per_second(database_url, broker_url, folder / f"mail-{name}", port, mails)
+            for _ in range(_ROUNDS):
+                bare = float(run([sys.executable, "-c", _LOOP, str(port), str(mails)], dict(os.environ)))
+                ours = per_second(database_url, broker_url, folder / f"mail-{name}", port, mails)
+                rounds.append((ours / bare, ours, bare))
+        ratio, ours, bare = sorted(rounds)[_ROUNDS // 2]
         yield (
-            f"{mails:,} mails to a local server ({name}); a bare loop",
+            f"{mails:,} mails to a local server ({name}); a bare loop; of {_ROUNDS} rounds the middle one, "
+            f"{min(rounds)[0]:.2f} to {max(rounds)[0]:.2f}",
             f"{ours:,.0f}/s",
             f"{bare:,.0f}/s",
-            ours / bare,
+            ratio,
         )
 
 
