@@ -11,8 +11,8 @@ SCHEDULE = {
     "mail-sweep": {"task": "mail.sweep", "schedule": timedelta(seconds=30)},
     # Answers whose jobs are pruned.
     "forget": {"task": "query.forget", "schedule": timedelta(hours=1)},
-    # Saved questions with a rhythm of their own, set on their pages.
-    "questions": {"task": "query.submit_due", "schedule": timedelta(minutes=1)},
+    # Saved questions with a rhythm of their own, set on their pages. Not in line behind those that are being asked.
+    "questions": {"task": "query.submit_due", "schedule": timedelta(minutes=1), "options": {"queue": "default"}},
     # A small job through every part of the system: its age is the first thing to look at when something is slow.
     "canary": {"task": "diagnostics.echo", "schedule": timedelta(minutes=1), "args": ("canary",)},
 }

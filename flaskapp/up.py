@@ -27,7 +27,9 @@ STEPS = {
     "making the first account": [PYTHON, "-m", "flask", "--app", "flaskapp", "users", "first-admin"],
 }
 WEB = [PYTHON, "-m", "gunicorn", "flaskapp:create_app()"]
-WORKER = [PYTHON, "-m", "celery", "-A", "celery_worker", "worker", "--loglevel", "info"]
+#: One of them may be held by a heavy question: on a machine with one core nothing else would run.
+SLOTS = max(2, os.cpu_count() or 1)
+WORKER = [PYTHON, "-m", "celery", "-A", "celery_worker", "worker", "--loglevel", "info", "--concurrency", str(SLOTS)]
 BEAT = [PYTHON, "-m", "celery", "-A", "celery_worker", "beat", "--loglevel", "info"]
 GREEN, YELLOW, CYAN = "32", "33", "36"
 #: Ctrl-C ends everything within ten seconds: TERM, and KILL after this.

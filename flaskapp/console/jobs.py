@@ -20,6 +20,7 @@ from flaskapp.console.tree import tree_of
 from flaskapp.console.viewer import job_or_404, visible_owner
 from flaskapp.extensions import db
 from flaskapp.jobs import lifecycle, queries
+from flaskapp.jobs.holding import why_held
 from flaskapp.jobs.models import Job, JobState
 from flaskapp.jobs.unknown import UNKNOWN
 from flaskapp.worker.sessions import wake_relay
@@ -126,6 +127,7 @@ def _story(found: Job) -> dict[str, Any]:
         "seen": shown,
         "moments": timeline(found, queries.attempts(db.session(), found.id), shown.text),
         "unknown_task": found.sender == UNKNOWN,
+        "held": why_held(db.session(), found),
         "pace": _paces([found]).get(found.id),
         "tree": tree,
         # A workflow shows them in their place.

@@ -13,6 +13,7 @@ from flaskapp.errors import BadArguments
 from flaskapp.extensions import db
 from flaskapp.jobs import lifecycle, queries
 from flaskapp.jobs.clock import now
+from flaskapp.jobs.holding import why_held
 from flaskapp.jobs.models import Job
 from flaskapp.query import actions, charts, exporting, limits, saving, showing
 from flaskapp.query.catalogue import VIEWS, loaded_tables
@@ -150,6 +151,7 @@ def _shown(found: QueryRun) -> dict[str, Any]:
     return {
         "run": found,
         "job": job,
+        "held": why_held(db.session(), job) if job is not None else "",
         "columns": columns,
         "rows": rows[: showing.ROWS_SHOWN],
         "most_columns": showing.COLUMNS_SHOWN,

@@ -184,7 +184,7 @@ def test_a_job_of_a_schedule_goes_by_the_name_of_the_schedule(site, operator):
 
 def test_the_doors_show_what_people_handed_over_and_no_housekeeping(site, operator):
     asked = site.job("succeeded", task="query.run", queue="query")
-    sweep = site.job("succeeded", task="query.submit_due", queue="query", schedule="questions")
+    sweep = site.job("succeeded", task="query.submit_due", schedule="questions")
     text = operator.get("/").text
     assert asked in text
     assert sweep not in text

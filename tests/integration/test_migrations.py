@@ -44,6 +44,20 @@ def test_every_migration_can_be_taken_back(app: Flask) -> None:
     assert "job" in inspect(db.engine).get_table_names()
 
 
+def test_one_question_runs_at_a_time_unless_somebody_has_said_otherwise(app: Flask) -> None:
+    def limit() -> int | None:
+        with db.engine.begin() as connection:
+            return connection.scalar(text("SELECT max_running FROM queue WHERE name = 'query'"))
+
+    flask_migrate.upgrade()
+    assert limit() == 1
+    flask_migrate.downgrade(revision="0010")
+    with db.engine.begin() as connection:
+        connection.execute(text("UPDATE queue SET max_running = NULL WHERE name = 'query'"))
+    flask_migrate.upgrade()
+    assert limit() is None
+
+
 def test_a_running_job_needs_a_worker_and_an_attempt(app: Flask) -> None:
     flask_migrate.upgrade()
     row = "('x', 'a.b', 'default', 'running', 0, '[]', '{}', '{}', '2026-01-01', '2026-01-01', 0, 0, 0, 0, false)"

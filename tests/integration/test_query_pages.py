@@ -13,6 +13,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from beat_schedule import SCHEDULE
 from flaskapp.extensions import db
 from flaskapp.jobs.clock import seconds_from_now
 from flaskapp.jobs.models import Job
@@ -172,8 +173,9 @@ def test_a_saved_question_runs_by_itself_and_says_when_a_threshold_is_crossed(si
         db.session.execute(db.update(SavedQuery).values(next_due_at=seconds_from_now(-1)))
         db.session.commit()
         for _ in range(2):  # the second beat finds nothing left to do
-            site.extensions["celery"].send_task("query.submit_due")
+            sent = site.extensions["celery"].send_task("query.submit_due", **SCHEDULE["questions"]["options"])
             db.session.commit()
+            assert db.session.get_one(Job, sent.id).queue == "default", "not behind the questions that are asked"
         run_due_jobs()
         assert db.session.scalar(db.select(db.func.count(Job.id)).where(Job.task == "query.run_saved")) == 1
         saved = db.session.get_one(SavedQuery, saved_id)
