@@ -1,5 +1,7 @@
 """Fixtures that every test may ask for."""
 
+import ssl
+import subprocess
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -84,3 +86,22 @@ def vhost(rabbitmq: RabbitMQ) -> Iterator[str]:
 @pytest.fixture
 def app(bench: Bench) -> Flask:
     return bench.app
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of 127.0.0.1, signed by itself; key and certificate in one file."""
+    file: Path = tmp_path_factory.mktemp("tls") / "server.pem"
+    words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
+    words += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", f"{file}.key", "-out", str(file)]
+    subprocess.run(words, check=True, capture_output=True, timeout=60)
+    file.write_text(file.read_text() + Path(f"{file}.key").read_text())
+    return file
+
+
+@pytest.fixture
+def tls(certificate: Path) -> ssl.SSLContext:
+    """For a server with that certificate."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate)
+    return context

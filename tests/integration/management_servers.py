@@ -6,6 +6,7 @@ Each listens on a free loopback port of its own and ends with its context.
 import contextlib
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,7 +29,7 @@ GOOD = {
 
 
 @contextmanager
-def serving(answer: Answer) -> Iterator[str]:
+def serving(answer: Answer, tls: ssl.SSLContext | None = None) -> Iterator[str]:
     """The URL for RABBITMQ_MANAGEMENT_URL; each connection gets a thread of its own."""
     ended = threading.Event()
     server = socket.create_server(("127.0.0.1", 0))
@@ -44,12 +45,12 @@ def serving(answer: Answer) -> Iterator[str]:
             threading.Thread(target=serve, args=(line,), daemon=True).start()
 
     def serve(line: socket.socket) -> None:
-        with contextlib.suppress(OSError), line:
-            answer(line, _request(line), ended)
+        with contextlib.suppress(OSError), tls.wrap_socket(line, server_side=True) if tls else line as asked:
+            answer(asked, _request(asked), ended)
 
     threading.Thread(target=take, daemon=True).start()
     try:
-        yield f"http://{ACCOUNT}:{_ESCAPED}@127.0.0.1:{server.getsockname()[1]}"
+        yield f"{'https' if tls else 'http'}://{ACCOUNT}:{_ESCAPED}@127.0.0.1:{server.getsockname()[1]}"
     finally:
         ended.set()
         # close() alone leaves a thread in accept().

@@ -3,6 +3,9 @@
 import json
 import logging
 import re
+import socket
+import ssl
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -246,6 +249,39 @@ def test_fields_of_the_wrong_kind_count_as_missing(site_with: MakeSite) -> None:
     assert figures.queues["default"] == (None,) * 7
     assert figures.queues["mail"] == (None,) * 7
     assert operator_page(site)
+
+
+def test_only_a_good_certificate_is_given_the_account(
+    site_with: MakeSite, tls: ssl.SSLContext, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def answer(line: socket.socket, request: str, ended: threading.Event) -> None:
+        asked.append(request)
+        good()(line, request, ended)
+
+    with serving(answer, tls) as url:
+        assert "its certificate is not accepted" in looked(site_with(url)).trouble
+        assert not any(asked)
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        assert looked(site_with(url)).trouble == ""
+
+
+def test_a_server_that_trickles_under_tls_is_left_in_time(
+    site_with: MakeSite, tls: ssl.SSLContext, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flaskapp.broker.management.WHOLE_SECONDS", 1.5)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    with serving(servers.trickling, tls) as url:
+        assert "does not answer within" in looked(site_with(url)).trouble
+
+
+def test_a_server_that_is_silent_before_its_certificate_is_left_in_time(
+    site_with: MakeSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flaskapp.broker.management.WHOLE_SECONDS", 1.5)
+    with serving(servers.silent) as url:
+        assert "does not answer within" in looked(site_with(url.replace("http:", "https:"))).trouble
 
 
 def test_what_was_read_stays_with_its_age_when_the_broker_goes_away(site_with: MakeSite) -> None:

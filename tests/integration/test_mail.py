@@ -2,7 +2,6 @@
 
 import socket
 import ssl
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -153,24 +152,11 @@ def test_a_wrong_password_is_told_and_not_shown(post: Post):
         assert locked.inbox.counts() == {"ada@x.example": 1}
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of 127.0.0.1, signed by itself; key and certificate in one file."""
-    file: Path = tmp_path_factory.mktemp("tls") / "server.pem"
-    words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
-    words += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", f"{file}.key", "-out", str(file)]
-    subprocess.run(words, check=True, capture_output=True, timeout=60)
-    file.write_text(file.read_text() + Path(f"{file}.key").read_text())
-    return file
-
-
 @pytest.mark.parametrize("scheme", ["smtp", "smtps"])
 def test_only_a_good_certificate_opens_the_line(
-    post: Post, certificate: Path, scheme: str, monkeypatch: pytest.MonkeyPatch
+    post: Post, tls: ssl.SSLContext, certificate: Path, scheme: str, monkeypatch: pytest.MonkeyPatch
 ):
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificate)
-    with Server(tls=context, from_the_start=scheme == "smtps") as secure:
+    with Server(tls=tls, from_the_start=scheme == "smtps") as secure:
         post.set(mail_url=f"{scheme}://127.0.0.1:{secure.port}", mail_retry_seconds=0.2)
         message_id = post.write("ada@x.example")
         post.bench.run()
