@@ -71,7 +71,7 @@ BREAKS = [
         "flaskapp/worker/slots.py",
         "return self._concurrency - self._held.unended()",
         "return self._concurrency - self.busy - len(self._ready)",
-        f"{_I}/test_recorder.py::test_no_more_is_claimed_than_there_are_slots_while_the_event_loop_is_busy[sqlite]",
+        f"{_I}/test_recorder_slots.py::test_no_more_is_claimed_than_there_are_slots_while_the_event_loop_is_busy[sqlite]",
     ),
     Break(
         "G3",

@@ -102,7 +102,7 @@ BREAKS = [
         "flaskapp/worker/recorder.py",
         "request.claimed is not None and request.claimed.limited",
         "False",
-        f"{_I}/test_recorder.py::test_the_relay_learns_at_once_that_a_limited_job_has_ended[sqlite]",
+        f"{_I}/test_recorder_outcomes.py::test_the_relay_learns_at_once_that_a_limited_job_has_ended[sqlite]",
     ),
     Break(
         "G8",

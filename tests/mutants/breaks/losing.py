@@ -79,6 +79,6 @@ BREAKS = [
         "flaskapp/worker/offers.py",
         "if not request.is_suspect or len",
         "if True or len",
-        f"{_I}/test_recorder.py::test_a_job_that_lost_a_process_before_is_not_claimed_ahead[sqlite]",
+        f"{_I}/test_recorder_slots.py::test_a_job_that_lost_a_process_before_is_not_claimed_ahead[sqlite]",
     ),
 ]

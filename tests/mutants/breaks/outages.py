@@ -32,7 +32,7 @@ BREAKS = [
         "flaskapp/worker/recorder.py",
         "troubles < _TOGETHER:",
         "troubles < 1000:",
-        f"{_I}/test_recorder.py::test_an_outcome_that_the_database_never_takes_fails_its_job_only[sqlite-OperationalError]",
+        f"{_I}/test_recorder_outcomes.py::test_an_outcome_that_the_database_never_takes_fails_its_job_only[sqlite-OperationalError]",
     ),
     Break(
         "G3",
@@ -48,7 +48,7 @@ BREAKS = [
         "flaskapp/worker/refused.py",
         "self.strikes += passed > self.passed",
         "self.strikes += 1",
-        f"{_I}/test_recorder.py::test_a_database_that_takes_nothing_fails_no_job[sqlite]",
+        f"{_I}/test_recorder_outcomes.py::test_a_database_that_takes_nothing_fails_no_job[sqlite]",
     ),
     Break(
         "G3",
@@ -64,7 +64,7 @@ BREAKS = [
         "flaskapp/worker/offers.py",
         "elif time.monotonic() - request.arrived > _PATIENCE_SECONDS:",
         "elif False:",
-        f"{_I}/test_recorder.py::test_a_job_that_lost_a_process_before_is_not_overtaken_for_long[sqlite]",
+        f"{_I}/test_recorder_slots.py::test_a_job_that_lost_a_process_before_is_not_overtaken_for_long[sqlite]",
     ),
     Break(
         "G3",
@@ -96,7 +96,7 @@ BREAKS = [
         "flaskapp/worker/stopping.py",
         "        self._returned.note_last()\n",
         "",
-        f"{_I}/test_recorder.py::test_a_worker_that_stops_voids_the_probe_of_what_it_hands_back[sqlite]",
+        f"{_I}/test_recorder_slots.py::test_a_worker_that_stops_voids_the_probe_of_what_it_hands_back[sqlite]",
     ),
     Break(
         "G4",
@@ -152,7 +152,7 @@ BREAKS = [
         "flaskapp/worker/recorder.py",
         "nobody will run it any more.\n        self._stopping.put_back_held()",
         "nobody will run it any more.",
-        f"{_I}/test_recorder.py::test_a_claim_in_flight_while_the_worker_stops_is_put_back_uncounted[sqlite]",
+        f"{_I}/test_recorder_lost_lines.py::test_a_claim_in_flight_while_the_worker_stops_is_put_back_uncounted[sqlite]",
     ),
     Break(
         "G3",
@@ -160,7 +160,7 @@ BREAKS = [
         "flaskapp/worker/recorder.py",
         '            request.give_back("Its worker lost the broker before a process had taken it.")',
         "            pass",
-        f"{_I}/test_recorder.py::test_a_job_that_the_pool_threw_away_with_its_broker_connection_is_put_back[sqlite]",
+        f"{_I}/test_recorder_lost_lines.py::test_a_job_that_the_pool_threw_away_with_its_broker_connection_is_put_back[sqlite]",
     ),
     Break(
         "G3",
@@ -168,7 +168,7 @@ BREAKS = [
         "flaskapp/worker/recorder.py",
         "        self._loop.finish()\n",
         "",
-        f"{_I}/test_recorder.py::test_a_claim_that_the_event_loop_did_not_come_to_is_not_forgotten[sqlite]",
+        f"{_I}/test_recorder_lost_lines.py::test_a_claim_that_the_event_loop_did_not_come_to_is_not_forgotten[sqlite]",
     ),
     Break(
         "G3",
@@ -216,6 +216,6 @@ BREAKS = [
         "flaskapp/worker/returned.py",
         "            return list(self._returned)\n",
         "            return self._returned\n",
-        f"{_I}/test_recorder.py::test_what_a_lost_connection_brought_voids_the_probe_once_there_is_another[sqlite]",
+        f"{_I}/test_recorder_slots.py::test_what_a_lost_connection_brought_voids_the_probe_once_there_is_another[sqlite]",
     ),
 ]

@@ -125,7 +125,7 @@ BREAKS = [
         "flaskapp/worker/recording.py",
         "        if made_due:\n",
         "        if False:\n",
-        f"{_I}/test_recorder.py::test_a_body_made_due_by_a_member_that_the_parent_records_leaves_at_once[sqlite]",
+        f"{_I}/test_recorder_outcomes.py::test_a_body_made_due_by_a_member_that_the_parent_records_leaves_at_once[sqlite]",
     ),
     Break(
         "workflows",
