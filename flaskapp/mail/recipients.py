@@ -75,7 +75,9 @@ def end(
 def _take_statement() -> Any:
     is_stopped = or_(Message.paused_at.is_not(None), Message.cancelled_at.is_not(None))
     stopped = exists().where(Message.id == _TABLE.c.message_id, is_stopped)
-    open_ = and_(_TABLE.c.id == bindparam("recipient"), _TABLE.c.state.in_(OPEN_STATES), ~stopped)
+    # Written out: an IN is expanded anew each time.
+    is_open = or_(*(_TABLE.c.state == state.value for state in OPEN_STATES))
+    open_ = and_(_TABLE.c.id == bindparam("recipient"), is_open, ~stopped)
     held = {"job_id": bindparam("holder"), "attempt": bindparam("claim"), "tries": _TABLE.c.tries + 1}
     return update(_TABLE).where(open_).values(state=RecipientState.SENDING.value, changed_at=now(), **held)
 
