@@ -51,6 +51,14 @@ BREAKS = [
     ),
     Break(
         "G5",
+        "the fence of a commit forgets the attempt",
+        _LIFECYCLE,
+        '        _TABLE.c.attempt == bindparam("number"),\n',
+        "",
+        f"{_I}/test_lifecycle.py::test_an_attempt_that_was_replaced_changes_nothing",
+    ),
+    Break(
+        "G5",
         "a commit inside a task is not fenced",
         "flaskapp/worker/sessions.py",
         '        event.listen(db.session, "before_commit", _fence)\n',
