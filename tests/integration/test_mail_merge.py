@@ -17,7 +17,7 @@ from flaskapp.errors import BadArguments
 from flaskapp.extensions import db
 from flaskapp.jobs.clock import now
 from flaskapp.jobs.models import Job
-from flaskapp.mail import links
+from flaskapp.mail import links, merging
 from flaskapp.mail.filling import Filling, variable_name
 from flaskapp.mail.models import Message, Recipient, Suppression
 from flaskapp.uploads.models import Upload
@@ -152,6 +152,18 @@ def test_a_bad_row_is_named_beside_the_form_and_nothing_is_sent(post: Post, door
     assert post.inbox.letters == []
 
 
+def test_rows_that_take_long_to_fill_do_not_keep_the_form_busy(
+    post: Post, doors: Doors, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(merging, "_SECONDS_AT_THE_FORM", 0.0, raising=False)
+    ada = doors.signed_in("ada")
+    table = b"First name,E-Mail\nAda,ada@x.example\nBob,bob\n"
+    assert merge(ada, upload(post, ada, table)).status_code == 303
+    post.bench.run()
+    assert "Row 3" in (newest(post).problem or "")
+    assert post.inbox.letters == []
+
+
 def test_any_row_can_be_looked_at_first(post: Post, doors: Doors):
     ada = doors.signed_in("ada")
     upload_id = upload(post, ada)
@@ -256,18 +268,26 @@ def test_a_merge_whose_job_is_cancelled_sends_nothing_until_it_is_run_again(post
         "{{ 1|round(999999999, 'ceil') }}",
         "{{ 1|round(number, 'floor') }}",
         "{{ 1|round(first_name) }}",
+        "{{ 5|round('-30000000'|int) }}",
+        "{{ 5|round(owed) }}",
+        "{{ 'y' if '%99999999d' is even else 'n' }}",
+        "{% if format is odd %}y{% endif %}",
         "{{ " + "1" * 5_000 + " }}",
         "{{ 0x" + "f" * 50_000 + " }}",
         "{{ 1e999|int }}",
         ("{% if first_name" + "|title" * 200 + " %}{% endif %}") * 60,
         ("{% if first_name" + "|title" * 15 + " %}{% endif %}") * 800,
+        "{% if letter|title %}{% endif %}" * 1_600,
+        "{% if letter|trim(letter) %}{% endif %}",
     ],
 )
 def test_a_template_can_neither_look_around_nor_run_on(text: str):
     def fill() -> str:
         filling = Filling(text, "The text")
-        filling.check_names(["first_name", "number"])
-        return filling.filled({"first_name": "x" * 1_000, "number": 10**18})
+        row = {"first_name": "x" * 1_000, "number": 10**18}
+        row |= {"owed": -(10**8), "format": "%99999999d", "letter": "a b " * 100_000}
+        filling.check_names(row)
+        return filling.filled(row)
 
     began = time.monotonic()
     with pytest.raises(BadArguments):
