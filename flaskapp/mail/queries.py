@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from flaskapp.jobs.clock import now, seconds_from_now
 from flaskapp.jobs.lifecycle import LIVE_STATES
 from flaskapp.jobs.models import Job
+from flaskapp.mail.addresses import as_listed
 from flaskapp.mail.models import (
     OPEN_STATES,
     UNFINISHED_STATES,
@@ -158,7 +159,7 @@ def template_by_name(session: Session, name: str) -> ReplyTemplate | None:
 
 
 def suppression(session: Session, address: str) -> Suppression | None:
-    return session.get(Suppression, address.lower()) if address.isprintable() else None
+    return session.get(Suppression, as_listed(address)) if address.isprintable() else None
 
 
 def suppressions_by_address(session: Session, after: str, limit: int) -> list[Suppression]:

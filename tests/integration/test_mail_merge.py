@@ -17,7 +17,7 @@ from flaskapp.errors import BadArguments
 from flaskapp.extensions import db
 from flaskapp.jobs.clock import now
 from flaskapp.jobs.models import Job
-from flaskapp.mail import links, merging
+from flaskapp.mail import contact, links, merging
 from flaskapp.mail.filling import Filling, variable_name
 from flaskapp.mail.models import Message, Recipient, Suppression
 from flaskapp.uploads.models import Upload
@@ -387,6 +387,7 @@ def test_a_stranger_may_write_five_times_an_hour(post: Post, doors: Doors):
     post.set(mail_contact="team@z.example")
     answers = [write_to_us(doors.browser()).status_code for _ in range(6)]
     assert answers == [*[200] * 5, 429]
+    assert "5 messages came from you" in write_to_us(doors.browser()).text
     # Neither a new cookie nor a made-up forwarding header is another address.
     forged = {"X-Forwarded-For": "203.0.113.9"}
     browser = doors.browser()
@@ -399,6 +400,14 @@ def test_a_stranger_may_write_five_times_an_hour(post: Post, doors: Doors):
         form = {"csrf_token": csrf_of(ada, "/contact"), "email": "eve@y.example", "text": "again"}
         answers.append(ada.post("/contact", data=form, environ_overrides={"REMOTE_ADDR": f"203.0.113.{number}"}))
     assert [answer.status_code for answer in answers] == [*[200] * 5, 429]
+
+
+def test_who_is_refused_for_what_others_wrote_is_told_so(post: Post, doors: Doors, monkeypatch: pytest.MonkeyPatch):
+    post.set(mail_contact="team@z.example")
+    monkeypatch.setattr(contact, "IN_ALL", 1)
+    assert write_to_us(doors.browser()).status_code == 200
+    answer = write_to_us(doors.browser())
+    assert (answer.status_code, "by others" in answer.text) == (429, True)
 
 
 def test_all_web_processes_count_a_strangers_messages_together(post: Post, doors: Doors):
