@@ -46,6 +46,8 @@ class Delivery:
         self._rates = routes.Rates(settings.mail_rate, settings.mail_domain_rate)
         self._message_id = message.id
         self._at_least_once = message.at_least_once
+        # A worker that is told to stop kills what goes on for longer, and whoever is being sent to becomes unknown.
+        self._slice = min(SLICE_SECONDS, max(1.0, settings.stop_seconds * 2 / 3))
         self._lane = (message.id, lane, message.lanes)
         self._holder = holder
         self._transport = transport
@@ -62,7 +64,7 @@ class Delivery:
 
     def run(self, letter_of: LetterOf, on_progress: Callable[[int], None]) -> float:
         """Send what is due for a while; answers for how many seconds the way to the rest of it is closed."""
-        ends = time.monotonic() + SLICE_SECONDS
+        ends = time.monotonic() + self._slice
         while time.monotonic() < ends:
             wait = self._seconds_closed(routes.SERVER)
             if not wait:

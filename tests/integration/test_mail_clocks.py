@@ -55,3 +55,12 @@ def test_two_who_meet_the_same_trouble_close_the_way_once(post: Post):
         db.session.commit()
     assert pauses[0] == 50
     assert all(45 < pause <= 50 for pause in pauses)
+
+
+def test_a_planned_stop_finds_nobody_half_sent(post: Post):
+    # Two seconds of mail; a worker that is told to stop waits for one.
+    post.set(stop_seconds=1.0)
+    post.inbox.silence = 0.25
+    message_id = post.write(*(f"slow-after@{number}.example" for number in range(8)))
+    post.until(message_id, *["accepted"] * 8)
+    assert post.inbox.connections >= 2, "one attempt sent all of it"
