@@ -13,7 +13,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from flaskapp.extensions import db
-from flaskapp.mail import actions
+from flaskapp.mail import actions, markdown
 from flaskapp.mail.forms import split_addresses
 from flaskapp.mail.markdown import rendered
 from tests.integration.doors_fixtures import Doors, csrf_of
@@ -200,6 +200,19 @@ def test_a_spreadsheet_runs_nothing_of_the_export(post: Post, doors: Doors):
     assert rows[1][:4] == ["ada@x.example", "'=cmd()", "accepted", "250 2.0.0 taken as 1"]
     only = ada.get(f"{place}/recipients.csv?state=rejected").text
     assert [row[0] for row in list(csv.reader(io.StringIO(only)))[1:]] == ["no@x.example"]
+
+
+def test_a_live_page_does_not_render_a_long_text_again_and_again(
+    post: Post, doors: Doors, monkeypatch: pytest.MonkeyPatch
+):
+    ada = doors.signed_in("ada")
+    place = compose(ada, text="word *and* word\n\n" * 12_000).location
+    page = ada.get(place).text
+    assert ("This is only its beginning" in page, page.count("<em>and</em>") < 10_000) == (True, True)
+    again: list[str] = []
+    monkeypatch.setattr(markdown, "rendered", lambda text: again.append(text) or "")
+    assert ada.get(f"{place}?part=now").status_code == 200
+    assert again == []
 
 
 def test_html_in_a_subject_stays_text(post: Post, doors: Doors):
