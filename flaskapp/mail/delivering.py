@@ -59,7 +59,7 @@ class Delivery:
         #: Domain → how many there were told "later" in a row.
         self._later: Counter[str] = Counter()
         #: A recipient whose fate is known, and not committed yet.
-        self._known: tuple[int, Verdict] | None = None
+        self._known: tuple[Any, Verdict] | None = None
         self.done = 0
 
     def run(self, letter_of: LetterOf, on_progress: Callable[[int], None]) -> float:
@@ -123,9 +123,10 @@ class Delivery:
             self._transport.withdraw()
             return not self._is_stopped()
         verdict = self._sent(recipient, letter)
-        self._known = (recipient.id, verdict)
+        self._known = (recipient, verdict)
         self.done += 1
-        if verdict.state is not State.ACCEPTED or self._struck or time.monotonic() - began > _QUICK_SECONDS:
+        is_quick = time.monotonic() - began <= _QUICK_SECONDS
+        if verdict.state is not State.ACCEPTED or self._struck_on_the_way_to(recipient) or not is_quick:
             self._commit_known()
         return True
 
@@ -197,6 +198,9 @@ class Delivery:
         self._closed[name] = time.monotonic() + pause
         return pause
 
+    def _struck_on_the_way_to(self, recipient: Any) -> set[str]:
+        return self._struck & {routes.SERVER, recipient.domain}
+
     # --- writing down -------------------------------------------------------------------------------------
 
     def _end_unsent(self, recipient: Any, verdict: Verdict) -> None:
@@ -208,12 +212,13 @@ class Delivery:
 
     def _write_known(self) -> None:
         if self._known is not None:
-            recipient_id, verdict = self._known
-            recipients.end(db.session(), recipient_id, self._holder, *verdict)
-            if verdict.state is State.ACCEPTED and self._struck:
+            recipient, verdict = self._known
+            recipients.end(db.session(), recipient.id, self._holder, *verdict)
+            struck = self._struck_on_the_way_to(recipient)
+            if verdict.state is State.ACCEPTED and struck:
                 # It works again: the next pause is a short one.
-                routes.clear(db.session(), self._struck)
-                self._struck = set()
+                routes.clear(db.session(), struck)
+                self._struck -= struck
 
     def _commit_known(self) -> None:
         if self._known is not None:

@@ -57,6 +57,22 @@ def test_two_who_meet_the_same_trouble_close_the_way_once(post: Post):
     assert all(45 < pause <= 50 for pause in pauses)
 
 
+def test_a_way_is_clear_again_once_something_went_that_way(post: Post):
+    with post.bench.app.app_context():
+        routes.hold(db.session(), "slow.example", "451 later", 0)
+        routes.hold(db.session(), routes.SERVER, "421 closing", 0)
+        db.session.commit()
+
+    def struck() -> set[str]:
+        with post.bench.app.app_context():
+            return set(routes.pauses(db.session()))
+
+    post.send("ada@x.example")
+    assert struck() == {"slow.example"}
+    post.send("ada@slow.example")
+    assert struck() == set()
+
+
 def test_a_planned_stop_finds_nobody_half_sent(post: Post):
     # Two seconds of mail; a worker that is told to stop waits for one.
     post.set(stop_seconds=1.0)
