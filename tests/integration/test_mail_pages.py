@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from sqlalchemy import delete, inspect
 from werkzeug.test import TestResponse
 
 from flaskapp.extensions import db
-from flaskapp.mail import actions, markdown
+from flaskapp.jobs.models import Job
+from flaskapp.mail import actions, markdown, queries
 from flaskapp.mail.forms import split_addresses
 from flaskapp.mail.markdown import rendered
 from tests.integration.doors_fixtures import Doors, csrf_of
@@ -213,6 +215,16 @@ def test_a_live_page_does_not_render_a_long_text_again_and_again(
     monkeypatch.setattr(markdown, "rendered", lambda text: again.append(text) or "")
     assert ada.get(f"{place}?part=now").status_code == 200
     assert again == []
+
+
+def test_who_asks_for_many_messages_reads_no_texts(post: Post):
+    post.write("ada@x.example")
+    with post.bench.session() as session, session.begin():
+        session.execute(delete(Job))
+    with post.bench.session() as session:
+        for found in (queries.messages(session, None, None, 10), queries.abandoned(session)):
+            assert {"text", "html"} <= inspect(found[0]).unloaded
+            session.expunge_all()
 
 
 def test_html_in_a_subject_stays_text(post: Post, doors: Doors):
