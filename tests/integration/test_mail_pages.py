@@ -282,9 +282,9 @@ def test_html_that_landed_is_framed_where_nothing_runs_and_nothing_is_fetched(po
 
 @pytest.mark.parametrize("text", ['"' + '\\"' * 200_000, "<" * 400_000, '"a' * 200_000])
 def test_no_list_of_addresses_keeps_its_reader_busy(text: str):
-    began = time.monotonic()
+    began = time.process_time()
     split_addresses(text)
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 0.5
 
 
 def test_addresses_are_read_as_people_write_them():
