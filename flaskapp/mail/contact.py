@@ -71,7 +71,7 @@ def _origin_that_may_write() -> str:
     routes.lock(db.session(), routes.CONTACT)
     wrote = queries.origins_of_last_hour(db.session())
     if any(sum(one in origin for origin in wrote) >= PER_ADDRESS for one in whose):
-        raise TooOften(f"{PER_ADDRESS} messages came from you within an hour, which is the most. Try again later.")
+        raise TooOften(f"{PER_ADDRESS} messages came from where you are within an hour: the most. Try again later.")
     if len(wrote) >= IN_ALL:
         raise TooOften("Too many messages were written here within an hour, by others. Try again later.")
     return "\n".join(whose)

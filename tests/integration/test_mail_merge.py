@@ -387,7 +387,7 @@ def test_a_stranger_may_write_five_times_an_hour(post: Post, doors: Doors):
     post.set(mail_contact="team@z.example")
     answers = [write_to_us(doors.browser()).status_code for _ in range(6)]
     assert answers == [*[200] * 5, 429]
-    assert "5 messages came from you" in write_to_us(doors.browser()).text
+    assert "5 messages came from where you are" in write_to_us(doors.browser()).text
     # Neither a new cookie nor a made-up forwarding header is another address.
     forged = {"X-Forwarded-For": "203.0.113.9"}
     browser = doors.browser()
