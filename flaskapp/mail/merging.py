@@ -31,6 +31,8 @@ from flaskapp.uploads.storage import IncomingFile
 
 _AT_ONCE = 1000
 _SECONDS_AT_THE_FORM = 2.0
+#: Rows that take long are fewer at once, so that a cancel is seen.
+_SECONDS_AT_ONCE = 1.0
 
 
 def write(
@@ -147,11 +149,12 @@ def _checked(merge: Merge, upload: Upload, column: str, seen: set[str]) -> Itera
 
 def _in_groups(rows: Iterator[tuple[Mailbox, str]]) -> Iterator[list[tuple[Mailbox, str | None]]]:
     group: list[tuple[Mailbox, str | None]] = []
+    ends = time.monotonic() + _SECONDS_AT_ONCE
     for row in rows:
         group.append(row)
-        if len(group) == _AT_ONCE:
+        if len(group) == _AT_ONCE or time.monotonic() > ends:
             yield group
-            group = []
+            group, ends = [], time.monotonic() + _SECONDS_AT_ONCE
     if group:
         yield group
 

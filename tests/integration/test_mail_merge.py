@@ -17,8 +17,9 @@ from flaskapp.errors import BadArguments
 from flaskapp.extensions import db
 from flaskapp.jobs.clock import now
 from flaskapp.jobs.models import Job
-from flaskapp.mail import contact, links, merging
+from flaskapp.mail import actions, contact, links, merging
 from flaskapp.mail.filling import Filling, variable_name
+from flaskapp.mail.merge_texts import Merge
 from flaskapp.mail.models import Message, Recipient, Suppression
 from flaskapp.uploads.models import Upload
 from tests.helpers import make_current
@@ -162,6 +163,19 @@ def test_rows_that_take_long_to_fill_do_not_keep_the_form_busy(
     post.bench.run()
     assert "Row 3" in (newest(post).problem or "")
     assert post.inbox.letters == []
+
+
+def test_a_cancelled_merge_soon_fills_no_more_rows(post: Post, doors: Doors, monkeypatch: pytest.MonkeyPatch):
+    ada = doors.signed_in("ada")
+    table = b"First name,E-Mail\n" + b"".join(b"Ada,ada%d@x.example\n" % number for number in range(50))
+    merge(ada, upload(post, ada, table))
+    message_id = newest(post).id
+    post.act(actions.cancel, message_id)
+    monkeypatch.setattr(merging, "_SECONDS_AT_ONCE", 0.0, raising=False)
+    usual, filled = Merge.filled, []
+    monkeypatch.setattr(Merge, "filled", lambda self, row: filled.append(row) or usual(self, row))
+    post.bench.run()
+    assert (post.fates(message_id), len(filled)) == ({}, 1)
 
 
 def test_any_row_can_be_looked_at_first(post: Post, doors: Doors):
