@@ -22,7 +22,10 @@ _message: Schema = {
 
 _when: Schema = {
     "send_at": {**maybe(MOMENT), "description": "ISO 8601 with a zone or offset; left out: now."},
-    "expires_at": {**maybe(MOMENT), "description": "What was not sent by then is given up; usually two days."},
+    "expires_at": {
+        **maybe(MOMENT),
+        "description": "What was not sent by then is given up; usually two days. A pause moves it.",
+    },
     "at_least_once": {"type": ["boolean", "null"], "description": "Send again where nobody knows whether it arrived."},
     "attachments": {
         "type": ["array", "null"],

@@ -56,7 +56,7 @@ def show_suppression(address: str) -> Response:
 def unsuppress(address: str) -> Response:
     shape = _shape(_suppression(address))
     actions.unsuppress(db.session(), address)
-    write_audit(db.session(), "mail.unsuppress", address)
+    write_audit(db.session(), "mail.unsuppress", shape["address"])
     return answer(shape)
 
 

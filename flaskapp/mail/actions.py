@@ -166,6 +166,9 @@ def resume(session: Session, message: Message) -> bool:
     locked = queries.locked(session, message.id)
     if locked.paused_at is None:
         return False
+    # The pause took nothing of the time in which it may be sent.
+    stood_still = session.execute(select(now())).scalar_one() - max(locked.paused_at, locked.send_at)
+    locked.expires_at += max(stood_still, timedelta(0))
     locked.paused_at = locked.stopped_job_id = None
     session.flush()
     start(session, locked)

@@ -59,6 +59,14 @@ def mailboxes(texts: Any, where: str = "to") -> list[Mailbox]:
     return list(found.values())
 
 
+def as_listed(text: str) -> str:
+    """An address as the list of who wants no mail has it, however it is written."""
+    try:
+        return mailbox(text).address.lower()
+    except BadArguments:
+        return text.lower()
+
+
 def _parsed(text: str) -> Address | None:
     if plain := _PLAIN.fullmatch(text):
         # Most are; the whole grammar takes a hundred times as long.

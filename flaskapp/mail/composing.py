@@ -115,7 +115,8 @@ class Composer:
         mail["From"] = self._message.sender
         if self._message.reply_to:
             mail["Reply-To"] = self._message.reply_to
-        mail["Date"] = format_datetime(self._message.created_at)
+        # Not when it was written: mail for next month would arrive below a month of other mail.
+        mail["Date"] = format_datetime(self._message.send_at)
         # No loop of two machines that answer each other.
         mail["Auto-Submitted"] = "auto-generated"
         mail.set_content(text)

@@ -50,17 +50,16 @@ def send() -> ResponseReturnValue:
     except BadArguments as refusal:
         db.session.rollback()
         return render_template("mail/contact.html", error=str(refusal), done=False, form=request.form), 422
-    except TooOften:
+    except TooOften as refusal:
         db.session.rollback()
-        sentence = "That was the fifth message within an hour from where you are. Try again later."
-        return render_template("mail/contact.html", error=sentence, done=False, form=request.form), 429
+        return render_template("mail/contact.html", error=str(refusal), done=False, form=request.form), 429
     write_audit(db.session(), "mail.contact", message.id, account="(contact form)")
     db.session.commit()
     return render_template("mail/contact.html", error="", done=True, form={})
 
 
 class TooOften(Exception):
-    pass
+    """With the sentence for whoever asks."""
 
 
 def _origin_that_may_write() -> str:
@@ -71,8 +70,10 @@ def _origin_that_may_write() -> str:
         whose.append(f"account {current_user.name}")
     routes.lock(db.session(), routes.CONTACT)
     wrote = queries.origins_of_last_hour(db.session())
-    if len(wrote) >= IN_ALL or any(sum(one in origin for origin in wrote) >= PER_ADDRESS for one in whose):
-        raise TooOften
+    if any(sum(one in origin for origin in wrote) >= PER_ADDRESS for one in whose):
+        raise TooOften(f"{PER_ADDRESS} messages came from where you are within an hour: the most. Try again later.")
+    if len(wrote) >= IN_ALL:
+        raise TooOften("Too many messages were written here within an hour, by others. Try again later.")
     return "\n".join(whose)
 
 

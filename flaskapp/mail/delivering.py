@@ -46,6 +46,8 @@ class Delivery:
         self._rates = routes.Rates(settings.mail_rate, settings.mail_domain_rate)
         self._message_id = message.id
         self._at_least_once = message.at_least_once
+        # A worker that is told to stop kills what goes on for longer, and whoever is being sent to becomes unknown.
+        self._slice = min(SLICE_SECONDS, max(1.0, settings.stop_seconds * 2 / 3))
         self._lane = (message.id, lane, message.lanes)
         self._holder = holder
         self._transport = transport
@@ -57,12 +59,12 @@ class Delivery:
         #: Domain → how many there were told "later" in a row.
         self._later: Counter[str] = Counter()
         #: A recipient whose fate is known, and not committed yet.
-        self._known: tuple[int, Verdict] | None = None
+        self._known: tuple[Any, Verdict] | None = None
         self.done = 0
 
     def run(self, letter_of: LetterOf, on_progress: Callable[[int], None]) -> float:
         """Send what is due for a while; answers for how many seconds the way to the rest of it is closed."""
-        ends = time.monotonic() + SLICE_SECONDS
+        ends = time.monotonic() + self._slice
         while time.monotonic() < ends:
             wait = self._seconds_closed(routes.SERVER)
             if not wait:
@@ -121,9 +123,10 @@ class Delivery:
             self._transport.withdraw()
             return not self._is_stopped()
         verdict = self._sent(recipient, letter)
-        self._known = (recipient.id, verdict)
+        self._known = (recipient, verdict)
         self.done += 1
-        if verdict.state is not State.ACCEPTED or self._struck or time.monotonic() - began > _QUICK_SECONDS:
+        is_quick = time.monotonic() - began <= _QUICK_SECONDS
+        if verdict.state is not State.ACCEPTED or self._struck_on_the_way_to(recipient) or not is_quick:
             self._commit_known()
         return True
 
@@ -195,6 +198,9 @@ class Delivery:
         self._closed[name] = time.monotonic() + pause
         return pause
 
+    def _struck_on_the_way_to(self, recipient: Any) -> set[str]:
+        return self._struck & {routes.SERVER, recipient.domain}
+
     # --- writing down -------------------------------------------------------------------------------------
 
     def _end_unsent(self, recipient: Any, verdict: Verdict) -> None:
@@ -206,12 +212,13 @@ class Delivery:
 
     def _write_known(self) -> None:
         if self._known is not None:
-            recipient_id, verdict = self._known
-            recipients.end(db.session(), recipient_id, self._holder, *verdict)
-            if verdict.state is State.ACCEPTED and self._struck:
+            recipient, verdict = self._known
+            recipients.end(db.session(), recipient.id, self._holder, *verdict)
+            struck = self._struck_on_the_way_to(recipient)
+            if verdict.state is State.ACCEPTED and struck:
                 # It works again: the next pause is a short one.
-                routes.clear(db.session(), self._struck)
-                self._struck = set()
+                routes.clear(db.session(), struck)
+                self._struck -= struck
 
     def _commit_known(self) -> None:
         if self._known is not None:

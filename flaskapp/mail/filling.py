@@ -1,7 +1,7 @@
 """`{{ column }}` in a text, filled from one row: Jinja's sandbox, and of its language only what cannot loop or call.
 
-What a template costs is bounded by its length, its parts and their depth; what comes out is counted while it is made. A
-name without a value is an error, never an empty place.
+What a template costs is bounded by its length, its parts and their depth, and by how many characters its filters go
+through; what comes out is counted while it is made. A name without a value is an error, never an empty place.
 """
 
 import re
@@ -10,7 +10,7 @@ from typing import Any
 
 from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, UndefinedError, nodes
 from jinja2.exceptions import FilterArgumentError
-from jinja2.filters import do_round
+from jinja2.filters import do_round, do_trim
 from jinja2.meta import find_undeclared_variables
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -20,26 +20,57 @@ LONGEST_TEMPLATE = 100_000
 LONGEST_TEXT = 500_000
 #: Jinja compiles a chain of filters in the cube of its length.
 _MOST_PARTS, _DEEPEST = 5_000, 20
+#: Filters × characters of the longest value: what one row may cost.
+_MOST_WORK = 200_000
+#: Filters that do not look at what they are given.
+_FREE = {"default", "d"}
 #: More than a float has.
 _MOST_PLACES = 20
+_MOST_TRIMMED = 100
 _FILTERS = {"upper", "lower", "title", "capitalize", "trim", "default", "d", "round", "int", "abs"}
 _NODES = (
     *(nodes.Template, nodes.Output, nodes.TemplateData, nodes.Name, nodes.Const, nodes.Filter, nodes.If),
     *(nodes.CondExpr, nodes.Compare, nodes.Operand, nodes.And, nodes.Or, nodes.Not, nodes.Test, nodes.Keyword),
 )
 _TESTS = {"defined", "undefined", "none", "string", "number", "even", "odd"}
-_ENVIRONMENT = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)
+# Not optimized: that would compute what has no variables in it while the template is only read.
+_ENVIRONMENT = ImmutableSandboxedEnvironment(
+    undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True, optimized=False
+)
 _ENVIRONMENT.globals.clear()
 
 
 def _round(value: float, precision: int = 0, method: Any = "common") -> float:
-    if precision > _MOST_PLACES:
-        # Jinja's own computes 10 ** precision.
+    if abs(precision) > _MOST_PLACES:
+        # Python and Jinja compute 10 ** precision, to either side of the point.
         raise FilterArgumentError(f"round takes at most {_MOST_PLACES} places")
     return do_round(value, precision, method)
 
 
-_ENVIRONMENT.filters["round"] = _round
+def _trim(value: str, chars: str | None = None) -> str:
+    if chars is not None and len(chars) > _MOST_TRIMMED:
+        # Each character of the value is looked for in all of these.
+        raise FilterArgumentError(f"trim takes at most {_MOST_TRIMMED} characters")
+    return do_trim(value, chars)
+
+
+def _is_even(value: object) -> bool:
+    return _remainder(value) == 0
+
+
+def _is_odd(value: object) -> bool:
+    return _remainder(value) == 1
+
+
+def _remainder(value: object) -> float:
+    if not isinstance(value, int | float):
+        # `%` after a text means that it is a format, and `%999999999d` asks for a gigabyte.
+        raise TypeError("only a number is even or odd")
+    return value % 2
+
+
+_ENVIRONMENT.filters |= {"round": _round, "trim": _trim}
+_ENVIRONMENT.tests |= {"even": _is_even, "odd": _is_odd}
 
 
 class Filling:
@@ -56,6 +87,7 @@ class Filling:
                     raise BadArguments(f"{where} has more than {_MOST_PARTS:,} parts to fill. Shorten it.")
                 _check(node, where)
             self.names = find_undeclared_variables(tree)
+            self._filters = sum(node.name not in _FREE for node in tree.find_all(nodes.Filter))
             self._template = _ENVIRONMENT.from_string(text)
         except TemplateSyntaxError as problem:
             raise BadArguments(f"{where}, line {problem.lineno}: {problem.message}.") from problem
@@ -71,6 +103,11 @@ class Filling:
             )
 
     def filled(self, variables: Mapping[str, object]) -> str:
+        longest = max((len(value) for value in map(variables.get, self.names) if isinstance(value, str)), default=0)
+        if self._filters * longest > _MOST_WORK:
+            raise BadArguments(
+                f"{self._where} has {self._filters:,} filters, too many for a value of {longest:,} characters."
+            )
         pieces, length = [], 0
         try:
             for piece in self._template.generate(variables):

@@ -13,8 +13,8 @@ from flaskapp.mail import moments
 from flaskapp.uploads.storage import IncomingFile
 
 #: A comma, semicolon or line end between addresses, but not inside quotes or angle brackets.
-#: A quoted name ends within 300 characters, or a text of nothing but quotes would be read in the square of its length.
-_ADDRESS = re.compile(r'(?:"(?:\\.|[^"\\\n]){0,300}"|<[^<>\n]*>|[^,;\n"<]|["<])+')
+#: What is read is never read again, closed quotes or not: while it reads, nothing else of this process runs.
+_ADDRESS = re.compile(r'(?:"(?:\\.|[^"\\\n])*+"?|<[^<>\n]*>|[^,;\n"<]|<)+')
 
 
 @dataclass

@@ -11,6 +11,9 @@ from markdown_it import MarkdownIt
 #: Any other scheme may start a program on the reader's machine; an address without one means nothing in a mail.
 _LINK = re.compile(r"https?://|mailto:|cid:", re.IGNORECASE)
 
+#: Beyond what a person reads on a page, the server need not render.
+LONGEST_SHOWN = 100_000
+
 _PARSER = MarkdownIt("commonmark", {"html": False, "breaks": True}).enable(["table", "strikethrough"])
 #: Deeper lists and quotes are no text for people, and slow.
 _PARSER.options["maxNesting"] = 20

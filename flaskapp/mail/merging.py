@@ -1,11 +1,13 @@
 """Mail merge: one message, a row of an uploaded table for each recipient.
 
-Every row is filled and checked before anything is sent: one that cannot be sends nothing. The first thousand are
-checked while the person waits, so that a mistake mostly stands beside the form; all of them by the job. The
+Every row is filled and checked before anything is sent: one that cannot be sends nothing. The first thousand, or as
+many as two seconds allow, are checked while the person waits, so that a mistake mostly stands beside the form; all of
+them by the job. The
 recipients go in by short commits; until the last one is there the message is not ready and no job looks at it.
 """
 
 import json
+import time
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import islice
@@ -28,6 +30,9 @@ from flaskapp.uploads.models import Upload
 from flaskapp.uploads.storage import IncomingFile
 
 _AT_ONCE = 1000
+_SECONDS_AT_THE_FORM = 2.0
+#: Rows that take long are fewer at once, so that a cancel is seen.
+_SECONDS_AT_ONCE = 1.0
 
 
 def write(
@@ -81,8 +86,10 @@ def check(upload: Upload, column: str, subject: str, text: str) -> None:
     composing.check_texts(subject, text)
     merge = Merge(subject, text)
     merge.check_names(upload)
+    ends = time.monotonic() + _SECONDS_AT_THE_FORM
     for _ in islice(_checked(merge, upload, column, set()), _AT_ONCE):
-        pass
+        if time.monotonic() > ends:
+            break
 
 
 @shared_task(name="mail.prepare", bind=True, internal=True)
@@ -142,11 +149,12 @@ def _checked(merge: Merge, upload: Upload, column: str, seen: set[str]) -> Itera
 
 def _in_groups(rows: Iterator[tuple[Mailbox, str]]) -> Iterator[list[tuple[Mailbox, str | None]]]:
     group: list[tuple[Mailbox, str | None]] = []
+    ends = time.monotonic() + _SECONDS_AT_ONCE
     for row in rows:
         group.append(row)
-        if len(group) == _AT_ONCE:
+        if len(group) == _AT_ONCE or time.monotonic() > ends:
             yield group
-            group = []
+            group, ends = [], time.monotonic() + _SECONDS_AT_ONCE
     if group:
         yield group
 

@@ -6,11 +6,12 @@ from typing import Any
 
 from sqlalchemy import and_, exists, func, or_, select
 from sqlalchemy.exc import NoResultFound
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, defer
 
 from flaskapp.jobs.clock import now, seconds_from_now
 from flaskapp.jobs.lifecycle import LIVE_STATES
 from flaskapp.jobs.models import Job
+from flaskapp.mail.addresses import as_listed
 from flaskapp.mail.models import (
     OPEN_STATES,
     UNFINISHED_STATES,
@@ -20,6 +21,9 @@ from flaskapp.mail.models import (
     ReplyTemplate,
     Suppression,
 )
+
+#: A megabyte each, perhaps: who asks for many messages does not want to read them.
+_WITHOUT_TEXTS = (defer(Message.text), defer(Message.html))
 
 
 def message_by_id(session: Session, message_id: str, owner: str | None) -> Message | None:
@@ -75,8 +79,8 @@ def recipients(
 
 
 def messages(session: Session, owner: str | None, older: tuple[Any, str] | None, limit: int) -> list[Message]:
-    """Newest first; `older` is the time and id of the last one of the page before."""
-    query = select(Message)
+    """Newest first, without their texts; `older` is the time and id of the last one of the page before."""
+    query = select(Message).options(*_WITHOUT_TEXTS)
     if owner is not None:
         query = query.where(Message.owner == owner)
     if older is not None:
@@ -90,7 +94,8 @@ def abandoned(session: Session, limit: int = 100) -> list[Message]:
     due = exists().where(
         Recipient.message_id == Message.id, Recipient.state.in_(OPEN_STATES), Recipient.next_at <= now()
     )
-    query = select(Message).where(due, Message.is_ready, Message.paused_at.is_(None)).order_by(Message.created_at)
+    ready = select(Message).where(due, Message.is_ready, Message.paused_at.is_(None))
+    query = ready.options(*_WITHOUT_TEXTS).order_by(Message.created_at)
     return [message for message in session.scalars(query) if _missing_lanes(session, message)][:limit]
 
 
@@ -126,9 +131,9 @@ def live_jobs(session: Session, messages: Sequence[Message]) -> dict[str, list[s
 
 
 def message_of_job(session: Session, job: Job) -> Message | None:
-    """The message that a mail job works on."""
+    """The message that a mail job works on, without its texts."""
     wanted = message_id_of(job.args)
-    return session.get(Message, wanted) if wanted is not None else None
+    return session.get(Message, wanted, options=_WITHOUT_TEXTS) if wanted is not None else None
 
 
 def message_id_of(args: str) -> str | None:
@@ -158,7 +163,7 @@ def template_by_name(session: Session, name: str) -> ReplyTemplate | None:
 
 
 def suppression(session: Session, address: str) -> Suppression | None:
-    return session.get(Suppression, address.lower()) if address.isprintable() else None
+    return session.get(Suppression, as_listed(address)) if address.isprintable() else None
 
 
 def suppressions_by_address(session: Session, after: str, limit: int) -> list[Suppression]:

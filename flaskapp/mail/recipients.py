@@ -134,8 +134,9 @@ def cancel(session: Session, message_id: str) -> int:
 
 
 def expire(session: Session, message_id: str | None = None) -> int:
-    """Of a message (or all) whose time is over."""
-    over = exists().where(Message.id == _TABLE.c.message_id, Message.expires_at <= now())
+    """Of a message (or all) whose time is over; while it is paused its clock stands still."""
+    late = and_(Message.expires_at <= now(), Message.paused_at.is_(None))
+    over = exists().where(Message.id == _TABLE.c.message_id, late)
     mine = _TABLE.c.state.in_(OPEN_STATES) if message_id is None else _open_of(message_id)
     return _change(session, and_(mine, over), RecipientState.EXPIRED)
 

@@ -58,9 +58,16 @@ def take_turn(session: Session, domain: str, rates: Rates) -> tuple[str, float]:
 
 
 def hold(session: Session, name: str, reason: str, first_pause: float) -> float:
-    """The way is closed for a while, each time in a row twice as long; answers how long."""
+    """The way is closed for a while, each time in a row twice as long; answers how long.
+
+    Whoever was on the way as another closed it met the same trouble: that is not a second time.
+    """
     _ensure(session, name)
-    row = session.execute(select(Route.strikes).where(Route.name == name).with_for_update()).one()
+    query = select(Route.strikes, Route.held_until).where(Route.name == name).with_for_update()
+    row = session.execute(query).one()
+    moment = session.execute(select(now())).scalar_one()
+    if row.held_until is not None and row.held_until > moment:
+        return float((row.held_until - moment).total_seconds())
     pause = min(first_pause * 2 ** min(row.strikes, 20), _LONGEST_PAUSE)
     _set(session, name, strikes=row.strikes + 1, held_until=seconds_from_now(pause), reason=reason)
     return float(pause)

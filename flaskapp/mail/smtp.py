@@ -17,6 +17,8 @@ from flaskapp.mail.transport import NobodyKnows, NotSent, Reply
 _LETTERS_PER_CONNECTION = 500
 _LONGEST_REPLY = 2000
 _TOO_LARGE = 552
+#: The time-out is for each piece: a large mail on a slow line takes longer, and nobody is silent meanwhile.
+_PIECE = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,17 @@ class Smtp:
         return False
 
     def offer(self, letter: Letter) -> None:
+        is_used = self._letters > 0
+        try:
+            self._offer(letter)
+        except NotSent as problem:
+            # Many servers end a line that carried so many letters without a word: that is nobody's fault.
+            if problem.reply is not None or not is_used:
+                raise
+            self.open()
+            self._offer(letter)
+
+    def _offer(self, letter: Letter) -> None:
         client = self._open_client()
         try:
             reply = _reply(*client.mail(letter.sender))
@@ -110,8 +123,10 @@ class Smtp:
             if code != 354:
                 raise self._refusal(_reply(code, text))
             content = smtplib._quote_periods(letter.content)  # type: ignore[attr-defined]
+            whole = memoryview((content if content.endswith(b"\r\n") else content + b"\r\n") + b".\r\n")
             # If this raises, the last bytes were not handed over: without its last line a server must forget a mail.
-            client.send((content if content.endswith(b"\r\n") else content + b"\r\n") + b".\r\n")
+            for begin in range(0, len(whole), _PIECE):
+                client.send(bytes(whole[begin : begin + _PIECE]))
             is_whole = True
             reply = _reply(*client.getreply())
         except (OSError, smtplib.SMTPException) as problem:

@@ -53,8 +53,10 @@ def show(message_id: str) -> str:
     jobs = queries.live_jobs(db.session(), [message]).get(message.id, [])
     found = queries.recipients(db.session(), message.id, states, after, _RECIPIENTS + 1)
     counts = queries.counts(db.session(), message.id)
+    # A live page asks for its piece again and again: the text does not change meanwhile.
+    is_page = request.args.get("part") != "now"
     return render_template(
-        "mail/_now.html" if request.args.get("part") == "now" else "mail/show.html",
+        "mail/show.html" if is_page else "mail/_now.html",
         message=message,
         counts=counts,
         state=state_of(message, counts),
@@ -68,7 +70,8 @@ def show(message_id: str) -> str:
         more=found[_RECIPIENTS - 1].number if len(found) > _RECIPIENTS else None,
         jobs=jobs,
         troubled=routes.troubled(db.session()),
-        body=markdown.rendered(message.text),
+        body=markdown.rendered(message.text[: markdown.LONGEST_SHOWN]) if is_page else "",
+        is_long=len(message.text) > markdown.LONGEST_SHOWN,
         attachments=files.attachments_of(db.session(), message.id),
         is_folder=outbox.folder() is not None,
     )

@@ -18,9 +18,6 @@ from flaskapp.mail.letter_page import letter_page
 from flaskapp.mail.models import Message
 from flaskapp.mail.views import mail
 
-#: Beyond what a person reads as they type, the server need not render.
-_LONGEST_PREVIEW = 100_000
-
 
 @mail.get("/new")
 def new() -> str:
@@ -78,7 +75,7 @@ def written_once(message_id: str, action: str, write: Callable[[], Message]) -> 
 def preview() -> Response:
     """The text as it will look; the page's script asks while somebody types."""
     nothing_changed()
-    text = request.form.get("text", "")[:_LONGEST_PREVIEW]
+    text = request.form.get("text", "")[: markdown.LONGEST_SHOWN]
     return Response(render_template("mail/_preview.html", preview=markdown.rendered(text)))
 
 
@@ -93,7 +90,7 @@ def too_large(_: HTTPException) -> ResponseReturnValue:
 
 
 def _page(draft: Draft, error: str = "", preview: bool = False) -> str:
-    shown = draft.text[:_LONGEST_PREVIEW]
+    shown = draft.text[: markdown.LONGEST_SHOWN]
     return render_template(
         "mail/new.html",
         draft=draft,

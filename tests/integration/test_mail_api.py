@@ -4,6 +4,7 @@ import base64
 import csv
 import io
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from sqlalchemy import select
@@ -224,3 +225,12 @@ def test_operators_keep_the_list_of_who_wants_no_mail(post: Post, doors: Doors):
     asked = [("get", ""), ("post", ""), ("get", "/bob@x.example"), ("delete", "/bob@x.example")]
     assert {ada.ask(method, f"/suppressions{path}").status_code for method, path in asked} == {403}
     assert boss.post("/suppressions", {"address": "a@x.example, b@x.example"}).status_code == 422
+
+
+@pytest.mark.parametrize("written", ["Ada@BÜCHER.example", "ada@bücher.example", "ada@xn--bcher-kva.example"])
+def test_an_address_on_the_list_is_found_however_it_is_written(post: Post, doors: Doors, written: str):
+    boss = doors.script("boss", "operator")
+    assert boss.post("/suppressions", {"address": "Ada@Bücher.example"}).status_code == 201
+    assert boss.get(f"/suppressions/{quote(written)}").json["address"] == "ada@xn--bcher-kva.example"
+    assert boss.ask("delete", f"/suppressions/{quote(written)}").status_code == 200
+    assert boss.get("/suppressions").json["items"] == []

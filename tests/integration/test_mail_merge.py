@@ -17,8 +17,9 @@ from flaskapp.errors import BadArguments
 from flaskapp.extensions import db
 from flaskapp.jobs.clock import now
 from flaskapp.jobs.models import Job
-from flaskapp.mail import links
+from flaskapp.mail import actions, contact, links, merging
 from flaskapp.mail.filling import Filling, variable_name
+from flaskapp.mail.merge_texts import Merge
 from flaskapp.mail.models import Message, Recipient, Suppression
 from flaskapp.uploads.models import Upload
 from tests.helpers import make_current
@@ -152,6 +153,31 @@ def test_a_bad_row_is_named_beside_the_form_and_nothing_is_sent(post: Post, door
     assert post.inbox.letters == []
 
 
+def test_rows_that_take_long_to_fill_do_not_keep_the_form_busy(
+    post: Post, doors: Doors, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(merging, "_SECONDS_AT_THE_FORM", 0.0, raising=False)
+    ada = doors.signed_in("ada")
+    table = b"First name,E-Mail\nAda,ada@x.example\nBob,bob\n"
+    assert merge(ada, upload(post, ada, table)).status_code == 303
+    post.bench.run()
+    assert "Row 3" in (newest(post).problem or "")
+    assert post.inbox.letters == []
+
+
+def test_a_cancelled_merge_soon_fills_no_more_rows(post: Post, doors: Doors, monkeypatch: pytest.MonkeyPatch):
+    ada = doors.signed_in("ada")
+    table = b"First name,E-Mail\n" + b"".join(b"Ada,ada%d@x.example\n" % number for number in range(50))
+    merge(ada, upload(post, ada, table))
+    message_id = newest(post).id
+    post.act(actions.cancel, message_id)
+    monkeypatch.setattr(merging, "_SECONDS_AT_ONCE", 0.0, raising=False)
+    usual, filled = Merge.filled, []
+    monkeypatch.setattr(Merge, "filled", lambda self, row: filled.append(row) or usual(self, row))
+    post.bench.run()
+    assert (post.fates(message_id), len(filled)) == ({}, 1)
+
+
 def test_any_row_can_be_looked_at_first(post: Post, doors: Doors):
     ada = doors.signed_in("ada")
     upload_id = upload(post, ada)
@@ -256,18 +282,26 @@ def test_a_merge_whose_job_is_cancelled_sends_nothing_until_it_is_run_again(post
         "{{ 1|round(999999999, 'ceil') }}",
         "{{ 1|round(number, 'floor') }}",
         "{{ 1|round(first_name) }}",
+        "{{ 5|round('-30000000'|int) }}",
+        "{{ 5|round(owed) }}",
+        "{{ 'y' if '%99999999d' is even else 'n' }}",
+        "{% if format is odd %}y{% endif %}",
         "{{ " + "1" * 5_000 + " }}",
         "{{ 0x" + "f" * 50_000 + " }}",
         "{{ 1e999|int }}",
         ("{% if first_name" + "|title" * 200 + " %}{% endif %}") * 60,
         ("{% if first_name" + "|title" * 15 + " %}{% endif %}") * 800,
+        "{% if letter|title %}{% endif %}" * 1_600,
+        "{% if letter|trim(letter) %}{% endif %}",
     ],
 )
 def test_a_template_can_neither_look_around_nor_run_on(text: str):
     def fill() -> str:
         filling = Filling(text, "The text")
-        filling.check_names(["first_name", "number"])
-        return filling.filled({"first_name": "x" * 1_000, "number": 10**18})
+        row = {"first_name": "x" * 1_000, "number": 10**18}
+        row |= {"owed": -(10**8), "format": "%99999999d", "letter": "a b " * 100_000}
+        filling.check_names(row)
+        return filling.filled(row)
 
     began = time.monotonic()
     with pytest.raises(BadArguments):
@@ -367,6 +401,7 @@ def test_a_stranger_may_write_five_times_an_hour(post: Post, doors: Doors):
     post.set(mail_contact="team@z.example")
     answers = [write_to_us(doors.browser()).status_code for _ in range(6)]
     assert answers == [*[200] * 5, 429]
+    assert "5 messages came from where you are" in write_to_us(doors.browser()).text
     # Neither a new cookie nor a made-up forwarding header is another address.
     forged = {"X-Forwarded-For": "203.0.113.9"}
     browser = doors.browser()
@@ -379,6 +414,14 @@ def test_a_stranger_may_write_five_times_an_hour(post: Post, doors: Doors):
         form = {"csrf_token": csrf_of(ada, "/contact"), "email": "eve@y.example", "text": "again"}
         answers.append(ada.post("/contact", data=form, environ_overrides={"REMOTE_ADDR": f"203.0.113.{number}"}))
     assert [answer.status_code for answer in answers] == [*[200] * 5, 429]
+
+
+def test_who_is_refused_for_what_others_wrote_is_told_so(post: Post, doors: Doors, monkeypatch: pytest.MonkeyPatch):
+    post.set(mail_contact="team@z.example")
+    monkeypatch.setattr(contact, "IN_ALL", 1)
+    assert write_to_us(doors.browser()).status_code == 200
+    answer = write_to_us(doors.browser())
+    assert (answer.status_code, "by others" in answer.text) == (429, True)
 
 
 def test_all_web_processes_count_a_strangers_messages_together(post: Post, doors: Doors):

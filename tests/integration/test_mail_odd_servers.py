@@ -1,5 +1,7 @@
 """Servers that answer oddly: what they say is kept as they said it, and what it means is not guessed."""
 
+import os
+
 import pytest
 
 from flaskapp.mail import actions
@@ -54,6 +56,21 @@ def test_what_may_have_arrived_after_an_odd_answer_is_sent_again_by_choice_only(
         post.until(message_id, "unknown", "unknown")
         assert post.act(actions.retry, message_id) == 0
         assert odd.contents == 2
+
+
+def test_a_line_that_ends_after_some_letters_keeps_nobody_waiting(post: Post):
+    with OddServer({}, most=2) as odd:
+        post.set(mail_url=odd.url, mail_retry_seconds=600.0)
+        fates = post.send(*(f"a{number}@x.example" for number in range(7)))
+        assert [state for state, _ in fates.values()] == ["accepted"] * 7, fates
+        assert odd.contents == 7
+
+
+def test_a_large_mail_on_a_slow_line_is_no_silence(post: Post):
+    with OddServer({}, seconds_each=0.06) as odd:
+        post.set(mail_url=odd.url, mail_timeout_seconds=0.5, mail_retry_seconds=600.0)
+        fates = post.send("ada@x.example", attachments=[("large.bin", os.urandom(19_000_000))])
+        assert fates["ada@x.example"] == ("accepted", "250 taken")
 
 
 def test_a_password_that_cannot_be_sent_is_told_and_not_shown(post: Post):

@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from sqlalchemy import delete, inspect
 from werkzeug.test import TestResponse
 
 from flaskapp.extensions import db
-from flaskapp.mail import actions
+from flaskapp.jobs.models import Job
+from flaskapp.mail import actions, markdown, queries
 from flaskapp.mail.forms import split_addresses
 from flaskapp.mail.markdown import rendered
 from tests.integration.doors_fixtures import Doors, csrf_of
@@ -202,6 +204,29 @@ def test_a_spreadsheet_runs_nothing_of_the_export(post: Post, doors: Doors):
     assert [row[0] for row in list(csv.reader(io.StringIO(only)))[1:]] == ["no@x.example"]
 
 
+def test_a_live_page_does_not_render_a_long_text_again_and_again(
+    post: Post, doors: Doors, monkeypatch: pytest.MonkeyPatch
+):
+    ada = doors.signed_in("ada")
+    place = compose(ada, text="word *and* word\n\n" * 12_000).location
+    page = ada.get(place).text
+    assert ("This is only its beginning" in page, page.count("<em>and</em>") < 10_000) == (True, True)
+    again: list[str] = []
+    monkeypatch.setattr(markdown, "rendered", lambda text: again.append(text) or "")
+    assert ada.get(f"{place}?part=now").status_code == 200
+    assert again == []
+
+
+def test_who_asks_for_many_messages_reads_no_texts(post: Post):
+    post.write("ada@x.example")
+    with post.bench.session() as session, session.begin():
+        session.execute(delete(Job))
+    with post.bench.session() as session:
+        for found in (queries.messages(session, None, None, 10), queries.abandoned(session)):
+            assert {"text", "html"} <= inspect(found[0]).unloaded
+            session.expunge_all()
+
+
 def test_html_in_a_subject_stays_text(post: Post, doors: Doors):
     ada = doors.signed_in("ada")
     place = compose(ada, subject="<script>alert(1)</script>").location
@@ -257,9 +282,9 @@ def test_html_that_landed_is_framed_where_nothing_runs_and_nothing_is_fetched(po
 
 @pytest.mark.parametrize("text", ['"' + '\\"' * 200_000, "<" * 400_000, '"a' * 200_000])
 def test_no_list_of_addresses_keeps_its_reader_busy(text: str):
-    began = time.monotonic()
+    began = time.process_time()
     split_addresses(text)
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 0.5
 
 
 def test_addresses_are_read_as_people_write_them():
