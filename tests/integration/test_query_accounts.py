@@ -109,3 +109,34 @@ def test_a_changed_key_is_said_and_mended(mariadb: MariaDB, tmp_path: Path) -> N
         grants = " ".join(row[0] for row in cursor.fetchall())
     assert f"GRANT SELECT ON `{reader.database}`.*" in grants.replace("\\_", "_")
     assert grants.count("GRANT") == 2  # that, and the right to sign in
+
+
+def test_a_function_that_somebody_added_runs_no_sql_of_the_question(postgresql: PostgreSQL, tmp_path: Path) -> None:
+    """As crosstab of the extension tablefunc does, which calls itself stable."""
+    database = f"added_{uuid4().hex[:8]}"
+    app = application(postgresql.create_database(database), tmp_path)
+    runs = (
+        "CREATE FUNCTION public.runs(words text, OUT found text) LANGUAGE plpgsql {} "
+        "AS $$BEGIN EXECUTE words INTO found; END$$"
+    )
+    with app.app_context(), db.engine.begin() as connection:
+        connection.exec_driver_sql(runs.format("STABLE"))
+        connection.exec_driver_sql(
+            "CREATE FUNCTION public.twice(n int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 2 * n'"
+        )
+    for hidden in ("s'||'et_config(''statement_timeout'', ''0'', false)", "datname FROM p'||'g_stat_activity"):
+        with pytest.raises(asking.QueryRefused, match="Refused: the function runs"):
+            ask(app, f"SELECT public.runs('SELECT {hidden}')")
+    assert ask(app, "SELECT public.twice(2)") == [[4]]
+    with app.app_context():
+        db.engine.dispose()
+
+
+def test_a_plan_tells_a_viewer_no_estimates_of_rows_that_are_not_theirs(postgresql: PostgreSQL, tmp_path: Path) -> None:
+    app = application(postgresql.create_database(f"planned_{uuid4().hex[:8]}"), tmp_path)
+    with app.app_context():
+        plans = {sees_all: asking.ask("SELECT id FROM job", {}, "ada", sees_all).plan for sees_all in (False, True)}
+        db.engine.dispose()
+    assert "rows=" in plans[True]
+    assert "job" in plans[False]
+    assert "rows=" not in plans[False]
