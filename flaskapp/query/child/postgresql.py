@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from .link import CANNOT_SIGN_IN, Link, Refused
+from .link import CANNOT_SIGN_IN, Link, Refused, Unable
 from .parameters import numbered
 from .reach import check_plan, check_question
 from .values import Collected
@@ -38,7 +38,7 @@ def ask(request: dict[str, Any], link: Link) -> dict[str, Any]:
             **request["connect"] | {"options": " ".join(f"-c {name}={value}" for name, value in options.items())}
         )
     except psycopg.OperationalError as problem:
-        raise Refused(CANNOT_SIGN_IN.format(_first_line(problem))) from problem
+        raise Unable({"unable": CANNOT_SIGN_IN.format(_first_line(problem))}) from problem
     connection.read_only = True
     for kind in ("date", "timestamp", "timestamptz", "time", "timetz", "interval", "json", "jsonb"):
         # As the server writes them: there are moments before and after everything that Python knows.
