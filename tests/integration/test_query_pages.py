@@ -7,6 +7,7 @@ from email import message_from_bytes
 from email.policy import SMTP
 from html import unescape
 from pathlib import Path
+from typing import Any
 
 import polars
 import pytest
@@ -69,6 +70,51 @@ def test_a_download_runs_in_no_spreadsheet_and_keeps_its_types(site: Flask, door
     assert table.columns == ["id", "<b>name", "id_2"]
     assert table.dtypes == [polars.Int64, polars.String, polars.Float64]
     assert browser.get(f"{place}/answer.exe").status_code == 404
+
+
+def test_what_is_taken_home_of_a_truncated_answer_says_so(
+    site: Flask, doors: Doors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flaskapp.query.limits.MOST_ROWS", 2)
+    browser = doors.signed_in()
+    for sql, sign, word in ((MIXED, "-truncated", "true"), ("SELECT 1 AS a", "", "false")):
+        place = asked(site, browser, sql)
+        for kind in ("csv", "json", "parquet"):
+            sent = browser.get(f"{place}/answer.{kind}")
+            assert sent.headers["Content-Disposition"].endswith(f"{place[-36:][:8]}{sign}.{kind}")
+        assert polars.read_parquet_metadata(io.BytesIO(sent.data))["truncated"] == word
+        saved = post(browser, f"{place}/save", name=f"Truncated {word}")
+        post(browser, f"{saved}/schedule", crontab="0 7 * * *", mail_to="bob@example.org")
+        post(browser, f"{saved}/run")
+        run_all(site)
+    mails = {mail["Subject"]: mail for mail in all_mails(site)}
+    for word in ("true", "false"):
+        mail = mails[f"Truncated {word}"]
+        attached = {part.get_filename() for part in mail.iter_attachments()}
+        assert ("answer-truncated.csv" if word == "true" else "answer.csv") in attached
+        texts = [mail.get_body((kind,)).get_content() for kind in ("plain", "html")]
+        assert [("The answer was cut off" in text) for text in texts] == [word == "true"] * 2
+
+
+def test_a_mail_that_shows_not_all_columns_says_so(site: Flask, doors: Doors) -> None:
+    browser = doors.signed_in()
+    wide = "SELECT " + ", ".join(f"{n} AS c{n}" for n in range(15))
+    saved = post(browser, f"{asked(site, browser, wide)}/save", name="Wide")
+    post(browser, f"{saved}/schedule", crontab="0 7 * * *", mail_to="bob@example.org")
+    post(browser, f"{saved}/run")
+    run_all(site)
+    (mail,) = (mail for mail in all_mails(site) if mail["Subject"] == "Wide")
+    assert "3 more columns are in answer.csv." in mail.get_body(("html",)).get_content()
+
+
+def test_a_threshold_keeps_its_digits_however_often_its_form_is_sent(site: Flask, doors: Doors) -> None:
+    browser = doors.signed_in()
+    place = post(browser, f"{asked(site, browser, 'SELECT 1 AS jobs')}/save", name="Large")
+    for number in ("1234567", "0.1234567891", "10"):
+        post(browser, f"{place}/schedule", alert_column="jobs", alert_sign=">", alert_value=number)
+        shown = re.search(r'name="alert_value"[^>]*value="([^"]*)"', browser.get(place).text)
+        assert shown
+        assert shown[1] == number
 
 
 def test_a_chart_has_no_style_no_script_and_no_markup_of_the_data(site: Flask, doors: Doors) -> None:
@@ -249,7 +295,7 @@ def test_an_answer_that_came_by_itself_is_mailed_with_its_chart_and_never_anothe
     site.extensions["celery"].send_task("query.run_saved", args=[saved_id], owner="ada")
     doors.script("eve").submit("query.run_saved", [saved_id])
     run_all(site)
-    mails = [message_from_bytes(path.read_bytes(), policy=SMTP) for path in mails_of(site)]
+    mails = all_mails(site)
     assert sorted(mail["To"] for mail in mails) == ["bob@example.org", "eve@example.org"]
     assert {mail["Subject"] for mail in mails} == {"Alert: Each morning"}
     html = mails[0].get_body(("html",))
@@ -277,6 +323,10 @@ def test_a_saved_question_runs_now_as_its_rhythm_would(site: Flask, doors: Doors
         run = db.session.scalars(db.select(QueryRun).where(QueryRun.job_id == job_id)).one()
         assert (run.owner, run.error) == ("ada", None)
     assert '<h1 dir="auto">Query “My jobs”</h1>' in ada.get(f"/jobs/{job_id}").text
+
+
+def all_mails(site: Flask) -> list[Any]:
+    return [message_from_bytes(path.read_bytes(), policy=SMTP) for path in mails_of(site)]
 
 
 def mails_of(site: Flask) -> list[Path]:
