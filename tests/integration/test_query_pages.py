@@ -3,6 +3,7 @@
 import io
 import re
 from dataclasses import replace
+from datetime import UTC, datetime
 from email import message_from_bytes
 from email.policy import SMTP
 from html import unescape
@@ -16,9 +17,12 @@ from flask.testing import FlaskClient
 
 from beat_schedule import SCHEDULE
 from flaskapp.extensions import db
+from flaskapp.jobs import control
 from flaskapp.jobs.clock import seconds_from_now
 from flaskapp.jobs.models import Job
 from flaskapp.query.models import QueryRun, SavedQuery
+from flaskapp.query.showing import cell
+from flaskapp.query.tasks import submit_due
 from flaskapp.worker.testing import run_due_jobs
 from tests.helpers import make_current
 from tests.integration.doors_fixtures import Doors, csrf_of, doors  # noqa: F401
@@ -264,6 +268,42 @@ def test_settings_that_cannot_be_kept_are_refused_with_a_sentence(
     with site.app_context():
         saved = db.session.scalars(db.select(SavedQuery)).one()
         assert (saved.crontab, saved.timezone, saved.mail_to) == ("0 7 * * *", "UTC", "ada@example.org")
+
+
+def test_what_comes_due_while_its_last_run_waits_is_not_asked_twice(site: Flask, doors: Doors) -> None:
+    """One question is asked at a time: a rhythm quicker than its answer would pile up without an end."""
+    browser = doors.signed_in()
+    place = post(browser, f"{asked(site, browser, 'SELECT 1 AS one')}/save", name="Each minute")
+    post(browser, f"{place}/schedule", crontab="* * * * *")
+
+    def come_due() -> int:
+        with site.app_context():
+            db.session.execute(db.update(SavedQuery).values(next_due_at=seconds_from_now(-1)))
+            db.session.commit()
+            submit_due()
+            db.session.commit()
+            return int(db.session.scalar(db.select(db.func.count(Job.id)).where(Job.task == "query.run_saved")) or 0)
+
+    assert [come_due(), come_due(), come_due()] == [1, 1, 1]
+    with site.app_context():
+        assert db.session.scalars(db.select(SavedQuery)).one().next_due_at > datetime.now(UTC)
+    run_all(site)
+    assert come_due() == 2
+
+
+def test_attacks_that_wait_for_their_turn_say_so(site: Flask, doors: Doors) -> None:
+    boss = doors.signed_in("boss", "operator")
+    post(boss, "/query/safety")
+    with site.app_context():
+        control.pause_queue(db.session(), "query")
+        db.session.commit()
+    page = boss.get("/query/safety").text
+    assert "The queue query is paused: nothing of it starts." in page
+    assert "are being tried" not in page
+
+
+def test_a_list_is_shown_as_json_has_it() -> None:
+    assert cell([1, None, "a", True]) == '[1, null, "a", true]'
 
 
 def test_a_name_is_taken_once(site: Flask, doors: Doors) -> None:
