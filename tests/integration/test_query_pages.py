@@ -306,6 +306,18 @@ def test_a_list_is_shown_as_json_has_it() -> None:
     assert cell([1, None, "a", True]) == '[1, null, "a", true]'
 
 
+@pytest.mark.parametrize(
+    "typed",
+    ["Ada <ada@example.org>, bob@example.org", "ada@example.org bob@example.org", "ada@example.org\nbob@example.org"],
+)
+def test_addresses_may_be_written_as_the_refusal_says(site: Flask, doors: Doors, typed: str) -> None:
+    browser = doors.signed_in()
+    place = post(browser, f"{asked(site, browser, 'SELECT 1 AS one')}/save", name="To two")
+    post(browser, f"{place}/schedule", mail_to=typed)
+    with site.app_context():
+        assert db.session.scalars(db.select(SavedQuery.mail_to)).one() == "ada@example.org\nbob@example.org"
+
+
 def test_a_name_is_taken_once(site: Flask, doors: Doors) -> None:
     """Else whoever saves another one by that name would stop what beat_schedule.py asks by it."""
     ada, eve = doors.signed_in("ada"), doors.signed_in("eve")
