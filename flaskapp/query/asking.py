@@ -139,7 +139,8 @@ def _pass(engine: Engine, connection_id: int, owner: str, sees_all: bool) -> Ite
         connection.execute(mine)
         connection.execute(sa.insert(table).values(connection=connection_id, owner=owner, sees_all=sees_all))  # type: ignore[arg-type]
     try:
-        yield
+        with leftovers.asked(engine, connection_id):
+            yield
     finally:
         with engine.begin() as connection:
             connection.execute(mine)

@@ -5,32 +5,50 @@ with it. MariaDB tells the account for questions itself, in child/mariadb.py; Po
 """
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import sqlalchemy as sa
 from sqlalchemy import Engine
 
-from flaskapp.query.models import QueryPass
-
-#: What was stopped is usually gone in a moment; a connection that has just come gets its pass in one.
+#: What was stopped is usually gone in a moment.
 WAIT_SECONDS = 8.0
 SENTENCE = (
     "The database still works on an earlier question that was stopped (its process {}), and cannot be made to end it. "
     "Until it does, nobody can ask."
 )
-_CONNECTIONS = sa.text("SELECT pid FROM pg_stat_activity WHERE usename = :name")
+_CLASS = 0x0FF10AE
+_CONNECTIONS = sa.text(
+    "SELECT pid FROM pg_stat_activity WHERE usename = :name AND state IS DISTINCT FROM 'idle' AND NOT EXISTS ("
+    "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = :class AND objid = pid::bigint)"
+)
+
+
+@contextmanager
+def asked(engine: Engine, connection_id: int) -> Iterator[None]:
+    """While somebody waits for that connection's answer. A lock, for whoever is killed lets go of it."""
+    if engine.dialect.name != "postgresql":
+        yield
+        return
+    lock = {"class": _CLASS, "id": connection_id}
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(sa.text("SELECT pg_advisory_lock(:class, :id)"), lock)
+        try:
+            yield
+        finally:
+            connection.execute(sa.text("SELECT pg_advisory_unlock(:class, :id)"), lock)
 
 
 def wait(engine: Engine, name: str) -> int | None:
-    """Until every connection of the account has a pass; answers one that stays without."""
+    """Until the account works on nothing that nobody waits for; answers a connection that stays."""
     ends = time.monotonic() + WAIT_SECONDS
-    stayed = _without_pass(engine, name)
+    stayed = _unasked(engine, name)
     while stayed and time.monotonic() < ends:
         time.sleep(0.2)
-        stayed &= _without_pass(engine, name)
+        stayed &= _unasked(engine, name)
     return min(stayed, default=None)
 
 
-def _without_pass(engine: Engine, name: str) -> set[int]:
+def _unasked(engine: Engine, name: str) -> set[int]:
     with engine.connect() as connection:
-        there = set(connection.scalars(_CONNECTIONS, {"name": name}))
-        return there - set(connection.scalars(sa.select(QueryPass.connection))) if there else there
+        return set(connection.scalars(_CONNECTIONS, {"name": name, "class": _CLASS}))
