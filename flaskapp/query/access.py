@@ -7,7 +7,7 @@ which connection may see whose rows: a connection's number is the server's word,
 import hashlib
 import hmac
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,8 @@ from flaskapp.query.catalogue import VIEWS, LoadedTable
 #: PostgreSQL's schema of the views.
 SCHEMA = "offload_query"
 _LOCK = 0x0FF10AD
+#: PostgreSQL's own rest of a disk would be filled in minutes.
+_TEMP_FILES = "2GB"
 
 
 class NoAccount(OffloadError):
@@ -66,6 +68,8 @@ def statements(engine: Engine, reader: Reader) -> list[str]:
         return [
             f"CREATE ROLE {name} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOINHERIT PASSWORD '{password}'",
             f"ALTER ROLE {name} SET default_transaction_read_only = on",
+            # Of the disk that a sort fills; no question can change it.
+            f"ALTER ROLE {name} SET temp_file_limit = '{_TEMP_FILES}'",
         ]
     user, ours = f"'{reader.name.replace(chr(39), chr(39) * 2)}'@'%'", quote(str(engine.url.database))
     return [
@@ -87,12 +91,20 @@ def _grant(connection: Connection, engine: Engine, reader: Reader) -> None:
     try:
         for statement in _needed(connection, engine, reader):
             connection.exec_driver_sql(_as_it_stands(statement))
+        if _is_postgresql(engine.url):
+            _limit_disk(connection, engine, reader)
     except DBAPIError as problem:
         raise NoAccount(
             "Questions need a database account of their own, and this installation's may not make it "
             f"({str(problem.orig).splitlines()[0]}). Run `flask --app flaskapp query grant --print` and let a "
             "database administrator run what it prints."
         ) from problem
+
+
+def _limit_disk(connection: Connection, engine: Engine, reader: Reader) -> None:
+    """Only superusers may: without it questions are asked all the same."""
+    with suppress(DBAPIError), connection.begin_nested():
+        connection.exec_driver_sql(statements(engine, reader)[-1])
 
 
 @contextmanager
@@ -115,6 +127,7 @@ def _needed(connection: Connection, engine: Engine, reader: Reader) -> list[str]
     if not _is_postgresql(engine.url):
         # Whoever could make the database may already make views in it.
         return wanted[:-1]
+    wanted.pop()  # _limit_disk
     if connection.scalar(sa.text("SELECT 1 FROM pg_roles WHERE rolname = :name"), {"name": reader.name}):
         wanted[0] = wanted[0].replace("CREATE ROLE", "ALTER ROLE")
     return wanted

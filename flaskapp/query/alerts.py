@@ -33,14 +33,10 @@ def look(session: Session, saved_id: str, query_id: str) -> str:
     crossed = is_crossed(saved, columns, rows)
     if crossed and saved.alert_since is None:
         saved.alert_since = saving.moment(session)
-        logger.warning("alert: saved question %s has %s %s %g", saved.id, *_told(saved))
+        logger.warning("alert: saved question %s has %s", saved.id, saved.alert_words)
     elif not crossed:
         saved.alert_since = None
     return mail_answer(saved, run, columns, rows, crossed)
-
-
-def _told(saved: SavedQuery) -> tuple[Any, ...]:
-    return saved.alert_column, saved.alert_sign, saved.alert_value
 
 
 def is_crossed(saved: SavedQuery, columns: list[str], rows: list[list[Any]]) -> bool:

@@ -19,7 +19,7 @@ from sqlalchemy import Engine
 from flaskapp.config import Settings
 from flaskapp.errors import OffloadError
 from flaskapp.extensions import db
-from flaskapp.query import access, limits
+from flaskapp.query import access, leftovers, limits
 from flaskapp.query.catalogue import VIEWS, LoadedTable, loaded_tables
 from flaskapp.query.models import QueryPass
 
@@ -34,6 +34,10 @@ _START_SECONDS = 15.0
 
 class QueryRefused(OffloadError):
     """There is no answer; the message says what was refused, and why."""
+
+
+class CannotAsk(OffloadError):
+    """Nobody gets an answer now, whatever the question; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ def ask(
     seconds: float | None = None,
     still_wanted: Callable[[], bool] = lambda: True,
 ) -> Answer:
-    """The answer, as far as `owner` may see it; raises QueryRefused. No transaction may be open meanwhile.
+    """The answer, as far as `owner` may see it; raises QueryRefused, CannotAsk. No transaction may be open meanwhile.
 
     `still_wanted` is asked every other second; False ends the question.
     """
@@ -83,13 +87,20 @@ def ask(
         reader = access.reader_of(settings)
         access.refresh(engine, reader, tables)
         backend = "postgresql" if engine.dialect.name == "postgresql" else "mariadb"
+        if backend == "postgresql" and (process := leftovers.wait(engine, reader.name)) is not None:
+            raise CannotAsk(leftovers.SENTENCE.format(process))
         request |= {"backend": backend, "connect": reader.connect_arguments(engine), "schema": access.SCHEMA}
+        request["patience"] = leftovers.WAIT_SECONDS
 
         def let_in(connection_id: int) -> AbstractContextManager[None]:
             return _pass(engine, connection_id, owner, sees_all)
 
     started = time.monotonic()
     answer = _Child(request, seconds, still_wanted).answer(let_in)
+    if "unable" in answer:
+        raise CannotAsk(answer["unable"])
+    if "left_over" in answer:
+        raise CannotAsk(leftovers.SENTENCE.format(answer["left_over"]))
     if "refused" in answer:
         raise QueryRefused(answer["refused"])
     return Answer(
@@ -128,7 +139,8 @@ def _pass(engine: Engine, connection_id: int, owner: str, sees_all: bool) -> Ite
         connection.execute(mine)
         connection.execute(sa.insert(table).values(connection=connection_id, owner=owner, sees_all=sees_all))  # type: ignore[arg-type]
     try:
-        yield
+        with leftovers.asked(engine, connection_id):
+            yield
     finally:
         with engine.begin() as connection:
             connection.execute(mine)

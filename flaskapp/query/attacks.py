@@ -116,6 +116,11 @@ ATTACKS = (
     Attack("tables, by the numbers of their types", "SELECT format_type(n::oid, NULL) FROM generate_series(16384, 17000) n", _POSTGRESQL),
     Attack("tables, by a row of the server's", "SELECT data_type FROM json_populate_record(NULL::pg_sequences, '{\"data_type\": 16384}')", _POSTGRESQL),
     Attack("other accounts, by their numbers", "SELECT n::oid::regrole FROM generate_series(1, 100) n", _POSTGRESQL),
+    Attack("tables, as a type writes them", "SELECT regclassout(n) FROM generate_series(1259, 1262) n", _POSTGRESQL),
+    Attack("tables, as a type reads them", "SELECT array_in('{1259}', 2205, -1)", _POSTGRESQL),
+    Attack("accounts, as a type writes them", "SELECT regroleout(n) FROM generate_series(1, 100) n", _POSTGRESQL),
+    Attack("that there is a table", "SELECT row_security_active('public.account')", _POSTGRESQL),
+    Attack("types, by their numbers", "SELECT oidvectortypes('16384 16385')", _POSTGRESQL),
     # --- files, programs, other connections
     Attack("attach a file", "ATTACH DATABASE '/tmp/offload-attack' AS other", _SQLITE),
     Attack("load an extension", "SELECT load_extension('/tmp/evil')", _SQLITE),

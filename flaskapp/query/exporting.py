@@ -13,6 +13,11 @@ _WRITER = Path(__file__).parent / "parquet.py"
 _WRITER_SECONDS = 60
 
 
+def file_name(stem: str, kind: str, truncated: bool) -> str:
+    """A file of rows has no place where it could say that there are more of them; its name has."""
+    return f"{stem}{'-truncated' if truncated else ''}.{kind}"
+
+
 def as_csv(columns: list[str], rows: list[list[Any]]) -> Iterator[str]:
     return csv_lines(columns, ([_flat(value) for value in row] for row in rows))
 
@@ -27,11 +32,11 @@ def as_json(columns: list[str], rows: list[list[Any]], truncated: bool) -> str:
     return json.dumps({"columns": columns, "rows": rows, "truncated": truncated}, ensure_ascii=False)
 
 
-def as_parquet(columns: list[str], rows: list[list[Any]]) -> bytes:
+def as_parquet(columns: list[str], rows: list[list[Any]], truncated: bool) -> bytes:
     """Written by a process of its own: what it needs for that is much more than a web process should keep."""
     done = subprocess.run(
         [sys.executable, "-P", str(_WRITER)],
-        input=json.dumps({"columns": unique(columns), "rows": rows}).encode(),
+        input=json.dumps({"columns": unique(columns), "rows": rows, "truncated": truncated}).encode(),
         stdout=subprocess.PIPE,
         timeout=_WRITER_SECONDS,
         check=True,

@@ -16,6 +16,7 @@ from flaskapp.query.showing import cell, numeric_columns
 _ROWS = 50
 _COLUMNS = 12
 _TEXT_ROWS = 20
+_CUT = "The answer was cut off: there is more than was kept."
 
 
 def mail_answer(saved: SavedQuery, run: QueryRun, columns: list[str], rows: list[list[Any]], crossed: bool) -> str:
@@ -24,7 +25,8 @@ def mail_answer(saved: SavedQuery, run: QueryRun, columns: list[str], rows: list
     if not to:
         return ""
     subject = ("Alert: " if crossed else "") + saved.name
-    attachments = [("answer.csv", "".join(exporting.as_csv(columns, rows)).encode())]
+    file = exporting.file_name("answer", "csv", run.truncated)
+    attachments = [(file, "".join(exporting.as_csv(columns, rows)).encode())]
     choice = saving.chart_of(saved, len(columns)) or charts.suggested(columns, rows)
     if choice is not None and (chart := charts.standing_alone(choice, columns, rows)):
         attachments += [("chart.png", charts.as_png(chart)), ("chart.svg", chart.encode())]
@@ -35,25 +37,28 @@ def mail_answer(saved: SavedQuery, run: QueryRun, columns: list[str], rows: list
         crossed=crossed,
         has_chart=len(attachments) > 1,
         chart_note=charts.note(choice, rows) if choice else "",
+        file=file,
         columns=columns[:_COLUMNS],
+        more_columns=len(columns) - _COLUMNS,
         rows=[row[:_COLUMNS] for row in rows[:_ROWS]],
         more=len(rows) - _ROWS,
+        cut=_CUT if run.truncated else "",
         numeric=numeric_columns(columns, rows),
         cell=cell,
     )
     try:
-        text = _text(saved, columns, rows, crossed)
+        text = _text(saved, columns, rows, crossed, file) + (f"\n{_CUT}\n" if run.truncated else "")
         actions.write(to, subject, text, html=html, attachments=attachments, owner=saved.owner)
     except BadArguments as refusal:
         return f"Not mailed: {refusal}"
     return f"Mailed to {len(to)}."
 
 
-def _text(saved: SavedQuery, columns: list[str], rows: list[list[Any]], crossed: bool) -> str:
-    alert = f"{saved.alert_column} {saved.alert_sign} {saved.alert_value:g}\n\n" if crossed else ""
+def _text(saved: SavedQuery, columns: list[str], rows: list[list[Any]], crossed: bool, file: str) -> str:
+    alert = f"{saved.alert_words}\n\n" if crossed else ""
     lines = [
         " | ".join(columns),
         *(" | ".join("" if each is None else cell(each) for each in row) for row in rows[:_TEXT_ROWS]),
     ]
-    more = f"\n… {len(rows) - _TEXT_ROWS:,} more rows in answer.csv" if len(rows) > _TEXT_ROWS else ""
+    more = f"\n… {len(rows) - _TEXT_ROWS:,} more rows in {file}" if len(rows) > _TEXT_ROWS else ""
     return f"{saved.name}\n\n{alert}" + "\n".join(lines) + more + "\n"

@@ -40,6 +40,15 @@ class SavedQuery(Base):
     #: Since when the threshold is crossed, as the newest scheduled run saw it.
     alert_since: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
+    @property
+    def alert_number(self) -> str:
+        """Every digit of it: the form sends it back."""
+        return "" if self.alert_value is None else repr(self.alert_value).removesuffix(".0")
+
+    @property
+    def alert_words(self) -> str:
+        return f"{self.alert_column} {self.alert_sign} {self.alert_number}"
+
 
 class QueryRun(Base):
     """One question that was asked. How far it is stands in its job."""

@@ -15,7 +15,7 @@ def main() -> None:
         values = [row[place] for row in answer["rows"]]
         series.append(polars.Series(name, *_typed(values, polars)))
     file = io.BytesIO()
-    polars.DataFrame(series).write_parquet(file)
+    polars.DataFrame(series).write_parquet(file, metadata={"truncated": str(answer["truncated"]).lower()})
     sys.stdout.buffer.write(file.getvalue())
 
 

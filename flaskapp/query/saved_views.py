@@ -13,6 +13,7 @@ from flaskapp.accounts.protection import requires
 from flaskapp.errors import BadArguments
 from flaskapp.extensions import db
 from flaskapp.jobs import queries
+from flaskapp.jobs.holding import why_held
 from flaskapp.jobs.models import JobState
 from flaskapp.jobs.queries import Filter
 from flaskapp.query import actions, charts, saving
@@ -98,6 +99,7 @@ def safety() -> str:
     return render_template(
         template,
         job=job,
+        held_back=why_held(db.session(), job) if job is not None else "",
         attacks=attacks_here(),
         outcomes=outcomes,
         held=sum(bool(each["held"]) for each in outcomes.values()),

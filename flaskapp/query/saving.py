@@ -79,7 +79,9 @@ def chart_of(saved: SavedQuery, columns: int) -> Choice | None:
 def set_rhythm(session: Session, saved: SavedQuery, text: str, zone: str, mail_to: str) -> None:
     """Five fields of a crontab, or nothing: then it runs when somebody asks."""
     text, zone = " ".join(text.split()), zone.strip() or saved.timezone
-    addresses = mail_to.replace(",", " ").split()
+    parts = mail_to.replace(",", "\n").splitlines()
+    # With a name before it, or several in a row without.
+    addresses = [one for part in parts for one in ([part.strip()] if "<" in part else part.split())]
     people = [one.address for one in mailboxes(addresses, "Mail the answer to")] if addresses else []
     due_at = next_time(text or "0 0 * * *", zone, moment(session))
     saved.crontab, saved.timezone, saved.mail_to = text or None, zone, "\n".join(people)

@@ -1,5 +1,6 @@
 """An answer as a page shows it: sorted, its first rows, each value as a cell."""
 
+import json
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -71,5 +72,5 @@ def cell(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, float):
         return f"{value:.15g}"
-    text = str(value)
+    text = json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else str(value)
     return text if len(text) <= _LONGEST_SHOWN else text[: _LONGEST_SHOWN - 1] + "…"

@@ -13,6 +13,7 @@ from flaskapp.accounts.models import Role
 from flaskapp.errors import OffloadError
 from flaskapp.extensions import db
 from flaskapp.jobs.clock import seconds_from_now
+from flaskapp.jobs.lifecycle import LIVE_STATES
 from flaskapp.jobs.models import Job
 from flaskapp.query import actions, alerts, asking, safety, saving
 from flaskapp.query.models import QueryPass, QueryRun
@@ -128,8 +129,14 @@ def run_saved(self: Any, id_or_name: str) -> dict[str, Any]:
 
 @shared_task(name="query.submit_due")
 def submit_due() -> int:
-    """Submit the saved questions whose time has come; answers how many."""
+    """Submit the saved questions whose time has come, but none whose last run is not over; answers how many."""
     taken = [saved for saved in saving.due(db.session()) if saving.take(db.session(), saved)]
+    taken = [saved for saved in taken if not _is_under_way(saved.id)]
     for saved in taken:
         run_saved.apply_async((saved.id,), owner=saved.owner)
     return len(taken)
+
+
+def _is_under_way(saved_id: str) -> bool:
+    run = sa.select(Job.id).where(Job.task == run_saved.name, Job.state.in_(LIVE_STATES), Job.args == dumps([saved_id]))
+    return db.session.scalar(run.limit(1)) is not None

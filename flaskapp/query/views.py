@@ -105,8 +105,11 @@ def download(query_id: str, kind: str) -> Response:
     elif kind == "json":
         response = Response(exporting.as_json(columns, rows, found.truncated), mimetype="application/json")
     else:
-        response = Response(exporting.as_parquet(columns, rows), mimetype="application/vnd.apache.parquet")
-    response.headers.set("Content-Disposition", "attachment", filename=f"answer-{query_id[:8]}.{kind}")
+        response = Response(
+            exporting.as_parquet(columns, rows, found.truncated), mimetype="application/vnd.apache.parquet"
+        )
+    name = exporting.file_name(f"answer-{query_id[:8]}", kind, found.truncated)
+    response.headers.set("Content-Disposition", "attachment", filename=name)
     return response
 
 

@@ -51,11 +51,17 @@ def test_one_question_runs_at_a_time_unless_somebody_has_said_otherwise(app: Fla
 
     flask_migrate.upgrade()
     assert limit() == 1
-    flask_migrate.downgrade(revision="0010")
-    with db.engine.begin() as connection:
-        connection.execute(text("UPDATE queue SET max_running = NULL WHERE name = 'query'"))
-    flask_migrate.upgrade()
-    assert limit() is None
+    # Before, whoever paused the queue once left a row without a limit: nobody had said "none".
+    for before, after in (
+        ("max_running = NULL", 1),
+        ("max_running = 5", 5),
+        ("max_running = NULL, rate_count = 2", None),
+    ):
+        flask_migrate.downgrade(revision="0010")
+        with db.engine.begin() as connection:
+            connection.execute(text(f"UPDATE queue SET {before}, paused_at = NULL WHERE name = 'query'"))
+        flask_migrate.upgrade()
+        assert limit() == after
 
 
 def test_a_running_job_needs_a_worker_and_an_attempt(app: Flask) -> None:

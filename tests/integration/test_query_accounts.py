@@ -1,5 +1,6 @@
 """The account for questions on servers: who makes it, what it may do, and what happens to it."""
 
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -12,12 +13,13 @@ from sqlalchemy import make_url
 
 from flaskapp import config, create_app
 from flaskapp.extensions import db
-from flaskapp.query import access, asking
+from flaskapp.query import access, asking, safety
+from flaskapp.query.attacks import ATTACKS
 from flaskapp.query.catalogue import VIEWS
 from tests.helpers import environment, make_current
 from tests.integration.doors_fixtures import Doors
 from tests.integration.query_fixtures import doors, site  # noqa: F401
-from tests.services import MariaDB, PostgreSQL
+from tests.services import MariaDB, PostgreSQL, wait_until
 
 
 def ask(app: Flask, sql: str = "SELECT 1") -> list[list[object]]:
@@ -94,7 +96,7 @@ def test_a_changed_key_is_said_and_mended(mariadb: MariaDB, tmp_path: Path) -> N
     first, other = (application(str(url), tmp_path, SECRET_KEY=key) for key in ("one", "another"))
     Doors(first).account("ada")
     assert ask(first) == [[1]]
-    with pytest.raises(asking.QueryRefused, match="query grant"):
+    with pytest.raises(asking.CannotAsk, match="query grant"):
         ask(other)
     done = other.test_cli_runner().invoke(args=["query", "grant"])
     assert done.exit_code == 0, done.output
@@ -109,3 +111,104 @@ def test_a_changed_key_is_said_and_mended(mariadb: MariaDB, tmp_path: Path) -> N
         grants = " ".join(row[0] for row in cursor.fetchall())
     assert f"GRANT SELECT ON `{reader.database}`.*" in grants.replace("\\_", "_")
     assert grants.count("GRANT") == 2  # that, and the right to sign in
+
+
+def test_a_function_that_somebody_added_runs_no_sql_of_the_question(postgresql: PostgreSQL, tmp_path: Path) -> None:
+    """As crosstab of the extension tablefunc does, which calls itself stable."""
+    database = f"added_{uuid4().hex[:8]}"
+    app = application(postgresql.create_database(database), tmp_path)
+    runs = (
+        "CREATE FUNCTION public.runs(words text, OUT found text) LANGUAGE plpgsql {} "
+        "AS $$BEGIN EXECUTE words INTO found; END$$"
+    )
+    with app.app_context(), db.engine.begin() as connection:
+        connection.exec_driver_sql(runs.format("STABLE"))
+        connection.exec_driver_sql(
+            "CREATE FUNCTION public.twice(n int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 2 * n'"
+        )
+    for hidden in ("s'||'et_config(''statement_timeout'', ''0'', false)", "datname FROM p'||'g_stat_activity"):
+        with pytest.raises(asking.QueryRefused, match="Refused: the function runs"):
+            ask(app, f"SELECT public.runs('SELECT {hidden}')")
+    assert ask(app, "SELECT public.twice(2)") == [[4]]
+    with app.app_context():
+        db.engine.dispose()
+
+
+def test_a_plan_tells_a_viewer_no_estimates_of_rows_that_are_not_theirs(postgresql: PostgreSQL, tmp_path: Path) -> None:
+    app = application(postgresql.create_database(f"planned_{uuid4().hex[:8]}"), tmp_path)
+    with app.app_context():
+        plans = {sees_all: asking.ask("SELECT id FROM job", {}, "ada", sees_all).plan for sees_all in (False, True)}
+        db.engine.dispose()
+    assert "rows=" in plans[True]
+    assert "job" in plans[False]
+    assert "rows=" not in plans[False]
+
+
+#: Looks for no cancel, and takes the better part of a minute.
+ENDLESS = {
+    "postgresql": "SELECT (SELECT array_agg(n) FROM generate_series(1, 100000) n) @> array_fill(100000, ARRAY[100000])",
+    "mariadb": "SELECT ENCRYPT('a', '$6$rounds=50000000$abc')",
+}
+
+
+def test_what_a_server_cannot_stop_is_one_question_and_not_many(
+    site: Flask, doors: Doors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = site.config["SETTINGS"].database_url.get_backend_name()
+    if backend == "sqlite":
+        return  # its process is ours, and killed
+    monkeypatch.setattr("flaskapp.query.leftovers.WAIT_SECONDS", 1.0)
+    doors.account("ada")
+    with site.app_context():
+        with pytest.raises(asking.QueryRefused, match="ran longer"):
+            asking.ask(ENDLESS[backend], {}, "ada", False, 1.0)
+        if backend == "postgresql":
+            _leave_passes()
+        with pytest.raises(asking.CannotAsk, match="an earlier question that was stopped"):
+            asking.ask("SELECT 1", {}, "ada", False)
+        # Nothing was held off: nothing was tried.
+        with pytest.raises(asking.CannotAsk):
+            safety.attempt(ATTACKS[0], "ada", False)
+    # It comes to its end, and all is well again.
+    wait_until(lambda: _is_answered(site), 120, "an answer")
+
+
+def _leave_passes() -> None:
+    """As a process does that is killed while it asks."""
+    with db.engine.begin() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO query_pass (connection, owner, sees_all, created_at) "
+            "SELECT pid, 'ada', false, now() FROM pg_stat_activity "
+            "WHERE usename LIKE '%%_query' AND datname = current_database()"
+        )
+
+
+def _is_answered(site: Flask) -> bool:
+    with suppress(asking.CannotAsk):
+        return ask(site) == [[1]]
+    return False
+
+
+def test_a_sort_fills_no_disk_of_postgresql(postgresql: PostgreSQL, tmp_path: Path) -> None:
+    app = application(postgresql.create_database(f"sorted_{uuid4().hex[:8]}"), tmp_path)
+    assert ask(app) == [[1]]
+    name = access.reader_of(app.config["SETTINGS"]).name
+    with app.app_context(), db.engine.begin() as connection:
+        limits = connection.exec_driver_sql(f"SELECT rolconfig FROM pg_roles WHERE rolname = '{name}'").scalar_one()
+        assert "temp_file_limit=2GB" in limits
+        connection.exec_driver_sql(f"ALTER ROLE {name} SET temp_file_limit = '1MB'")
+    with pytest.raises(asking.QueryRefused, match="temp_file_limit"):
+        ask(app, "SELECT n FROM generate_series(1, 2000000) n ORDER BY n DESC")
+    with app.app_context():
+        db.engine.dispose()
+
+
+def test_an_account_that_is_no_superuser_makes_the_one_for_questions(postgresql: PostgreSQL, tmp_path: Path) -> None:
+    name = f"makes_{uuid4().hex[:8]}"
+    with psycopg.connect(postgresql.url, autocommit=True) as boss:
+        boss.execute(f"CREATE ROLE {name} LOGIN CREATEROLE".encode())
+        boss.execute(f"CREATE DATABASE {name} OWNER {name}".encode())
+    app = application(str(make_url(postgresql.url).set(username=name, database=name)), tmp_path)
+    assert ask(app) == [[1]]
+    with app.app_context():
+        db.engine.dispose()

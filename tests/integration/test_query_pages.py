@@ -3,10 +3,12 @@
 import io
 import re
 from dataclasses import replace
+from datetime import UTC, datetime
 from email import message_from_bytes
 from email.policy import SMTP
 from html import unescape
 from pathlib import Path
+from typing import Any
 
 import polars
 import pytest
@@ -15,9 +17,12 @@ from flask.testing import FlaskClient
 
 from beat_schedule import SCHEDULE
 from flaskapp.extensions import db
+from flaskapp.jobs import control
 from flaskapp.jobs.clock import seconds_from_now
 from flaskapp.jobs.models import Job
 from flaskapp.query.models import QueryRun, SavedQuery
+from flaskapp.query.showing import cell
+from flaskapp.query.tasks import submit_due
 from flaskapp.worker.testing import run_due_jobs
 from tests.helpers import make_current
 from tests.integration.doors_fixtures import Doors, csrf_of, doors  # noqa: F401
@@ -69,6 +74,51 @@ def test_a_download_runs_in_no_spreadsheet_and_keeps_its_types(site: Flask, door
     assert table.columns == ["id", "<b>name", "id_2"]
     assert table.dtypes == [polars.Int64, polars.String, polars.Float64]
     assert browser.get(f"{place}/answer.exe").status_code == 404
+
+
+def test_what_is_taken_home_of_a_truncated_answer_says_so(
+    site: Flask, doors: Doors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flaskapp.query.limits.MOST_ROWS", 2)
+    browser = doors.signed_in()
+    for sql, sign, word in ((MIXED, "-truncated", "true"), ("SELECT 1 AS a", "", "false")):
+        place = asked(site, browser, sql)
+        for kind in ("csv", "json", "parquet"):
+            sent = browser.get(f"{place}/answer.{kind}")
+            assert sent.headers["Content-Disposition"].endswith(f"{place[-36:][:8]}{sign}.{kind}")
+        assert polars.read_parquet_metadata(io.BytesIO(sent.data))["truncated"] == word
+        saved = post(browser, f"{place}/save", name=f"Truncated {word}")
+        post(browser, f"{saved}/schedule", crontab="0 7 * * *", mail_to="bob@example.org")
+        post(browser, f"{saved}/run")
+        run_all(site)
+    mails = {mail["Subject"]: mail for mail in all_mails(site)}
+    for word in ("true", "false"):
+        mail = mails[f"Truncated {word}"]
+        attached = {part.get_filename() for part in mail.iter_attachments()}
+        assert ("answer-truncated.csv" if word == "true" else "answer.csv") in attached
+        texts = [mail.get_body((kind,)).get_content() for kind in ("plain", "html")]
+        assert [("The answer was cut off" in text) for text in texts] == [word == "true"] * 2
+
+
+def test_a_mail_that_shows_not_all_columns_says_so(site: Flask, doors: Doors) -> None:
+    browser = doors.signed_in()
+    wide = "SELECT " + ", ".join(f"{n} AS c{n}" for n in range(15))
+    saved = post(browser, f"{asked(site, browser, wide)}/save", name="Wide")
+    post(browser, f"{saved}/schedule", crontab="0 7 * * *", mail_to="bob@example.org")
+    post(browser, f"{saved}/run")
+    run_all(site)
+    (mail,) = (mail for mail in all_mails(site) if mail["Subject"] == "Wide")
+    assert "3 more columns are in answer.csv." in mail.get_body(("html",)).get_content()
+
+
+def test_a_threshold_keeps_its_digits_however_often_its_form_is_sent(site: Flask, doors: Doors) -> None:
+    browser = doors.signed_in()
+    place = post(browser, f"{asked(site, browser, 'SELECT 1 AS jobs')}/save", name="Large")
+    for number in ("1234567", "0.1234567891", "10"):
+        post(browser, f"{place}/schedule", alert_column="jobs", alert_sign=">", alert_value=number)
+        shown = re.search(r'name="alert_value"[^>]*value="([^"]*)"', browser.get(place).text)
+        assert shown
+        assert shown[1] == number
 
 
 def test_a_chart_has_no_style_no_script_and_no_markup_of_the_data(site: Flask, doors: Doors) -> None:
@@ -220,6 +270,54 @@ def test_settings_that_cannot_be_kept_are_refused_with_a_sentence(
         assert (saved.crontab, saved.timezone, saved.mail_to) == ("0 7 * * *", "UTC", "ada@example.org")
 
 
+def test_what_comes_due_while_its_last_run_waits_is_not_asked_twice(site: Flask, doors: Doors) -> None:
+    """One question is asked at a time: a rhythm quicker than its answer would pile up without an end."""
+    browser = doors.signed_in()
+    place = post(browser, f"{asked(site, browser, 'SELECT 1 AS one')}/save", name="Each minute")
+    post(browser, f"{place}/schedule", crontab="* * * * *")
+
+    def come_due() -> int:
+        with site.app_context():
+            db.session.execute(db.update(SavedQuery).values(next_due_at=seconds_from_now(-1)))
+            db.session.commit()
+            submit_due()
+            db.session.commit()
+            return int(db.session.scalar(db.select(db.func.count(Job.id)).where(Job.task == "query.run_saved")) or 0)
+
+    assert [come_due(), come_due(), come_due()] == [1, 1, 1]
+    with site.app_context():
+        assert db.session.scalars(db.select(SavedQuery)).one().next_due_at > datetime.now(UTC)
+    run_all(site)
+    assert come_due() == 2
+
+
+def test_attacks_that_wait_for_their_turn_say_so(site: Flask, doors: Doors) -> None:
+    boss = doors.signed_in("boss", "operator")
+    post(boss, "/query/safety")
+    with site.app_context():
+        control.pause_queue(db.session(), "query")
+        db.session.commit()
+    page = boss.get("/query/safety").text
+    assert "The queue query is paused: nothing of it starts." in page
+    assert "are being tried" not in page
+
+
+def test_a_list_is_shown_as_json_has_it() -> None:
+    assert cell([1, None, "a", True]) == '[1, null, "a", true]'
+
+
+@pytest.mark.parametrize(
+    "typed",
+    ["Ada <ada@example.org>, bob@example.org", "ada@example.org bob@example.org", "ada@example.org\nbob@example.org"],
+)
+def test_addresses_may_be_written_as_the_refusal_says(site: Flask, doors: Doors, typed: str) -> None:
+    browser = doors.signed_in()
+    place = post(browser, f"{asked(site, browser, 'SELECT 1 AS one')}/save", name="To two")
+    post(browser, f"{place}/schedule", mail_to=typed)
+    with site.app_context():
+        assert db.session.scalars(db.select(SavedQuery.mail_to)).one() == "ada@example.org\nbob@example.org"
+
+
 def test_a_name_is_taken_once(site: Flask, doors: Doors) -> None:
     """Else whoever saves another one by that name would stop what beat_schedule.py asks by it."""
     ada, eve = doors.signed_in("ada"), doors.signed_in("eve")
@@ -249,7 +347,7 @@ def test_an_answer_that_came_by_itself_is_mailed_with_its_chart_and_never_anothe
     site.extensions["celery"].send_task("query.run_saved", args=[saved_id], owner="ada")
     doors.script("eve").submit("query.run_saved", [saved_id])
     run_all(site)
-    mails = [message_from_bytes(path.read_bytes(), policy=SMTP) for path in mails_of(site)]
+    mails = all_mails(site)
     assert sorted(mail["To"] for mail in mails) == ["bob@example.org", "eve@example.org"]
     assert {mail["Subject"] for mail in mails} == {"Alert: Each morning"}
     html = mails[0].get_body(("html",))
@@ -277,6 +375,10 @@ def test_a_saved_question_runs_now_as_its_rhythm_would(site: Flask, doors: Doors
         run = db.session.scalars(db.select(QueryRun).where(QueryRun.job_id == job_id)).one()
         assert (run.owner, run.error) == ("ada", None)
     assert '<h1 dir="auto">Query “My jobs”</h1>' in ada.get(f"/jobs/{job_id}").text
+
+
+def all_mails(site: Flask) -> list[Any]:
+    return [message_from_bytes(path.read_bytes(), policy=SMTP) for path in mails_of(site)]
 
 
 def mails_of(site: Flask) -> list[Path]:

@@ -4,7 +4,7 @@ import os
 import resource
 
 from . import mariadb, postgresql, sqlite
-from .link import Link, Refused
+from .link import Link, Refused, Unable
 
 _READERS = {"sqlite": sqlite.ask, "postgresql": postgresql.ask, "mariadb": mariadb.ask}
 
@@ -23,6 +23,8 @@ def main() -> None:
         link.answer(**_READERS[request["backend"]](request, link))
     except Refused as refused:
         link.answer(refused=str(refused))
+    except Unable as trouble:
+        link.answer(**trouble.args[0])
     except MemoryError:
         link.answer(refused=f"It needs more memory than a question may have ({request['memory'] // 10**6:,} MB).")
 

@@ -18,6 +18,10 @@ class Refused(Exception):
     """The database, or one of its locks, said no; the message is for the person who asked."""
 
 
+class Unable(Exception):
+    """Nobody can ask now; its one argument is what the parent is told."""
+
+
 class Link:
     def __init__(self) -> None:
         self.request: dict[str, Any] = json.loads(sys.stdin.readline())

@@ -4,10 +4,11 @@ The statement must also hold as the inside of `SELECT * FROM (…)`: what is no 
 """
 
 import re
+import time
 import unicodedata
 from typing import Any
 
-from .link import CANNOT_SIGN_IN, Link, Refused
+from .link import CANNOT_SIGN_IN, Link, Refused, Unable
 from .parameters import with_marks
 from .values import Collected
 
@@ -37,13 +38,14 @@ def ask(request: dict[str, Any], link: Link) -> dict[str, Any]:
     try:
         connection = connect()
     except pymysql.err.OperationalError as problem:
-        raise Refused(CANNOT_SIGN_IN.format(problem.args[-1])) from problem
+        raise Unable({"unable": CANNOT_SIGN_IN.format(problem.args[-1])}) from problem
     number = connection.thread_id()
 
     def cancel() -> None:
         other = connect()
         other.cursor().execute(f"KILL {int(number)}")
 
+    _wait_for_what_was_stopped(connection, request["connect"]["user"], request["patience"])
     link.connected(number, cancel)
     sql, names = with_marks(request["sql"])
     collected = Collected(request["rows"], request["bytes"])
@@ -77,6 +79,22 @@ def ask(request: dict[str, Any], link: Link) -> dict[str, Any]:
         # Not closed politely: that would read the rest of a hundred million rows.
         connection._force_close()
     return {"columns": columns, "rows": collected.rows, "truncated": collected.truncated, "plan": ""}
+
+
+def _wait_for_what_was_stopped(connection: Any, user: str, seconds: float) -> None:
+    """An account sees its own connections; leftovers.py says why nobody asks beside one that was killed and goes on."""
+    ends = time.monotonic() + seconds
+    while found := _killed(connection, user):
+        if time.monotonic() > ends:
+            raise Unable({"left_over": found})
+        time.sleep(0.2)
+
+
+def _killed(connection: Any, user: str) -> int | None:
+    cursor = connection.cursor()
+    cursor.execute("SELECT min(id) FROM information_schema.processlist WHERE user = %s AND command = 'Killed'", (user,))
+    found: int | None = cursor.fetchone()[0]
+    return found
 
 
 def _prove_that_it_is_a_select(cursor: Any, sql: str) -> None:

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from .link import CANNOT_SIGN_IN, Link, Refused
+from .link import CANNOT_SIGN_IN, Link, Refused, Unable
 from .parameters import numbered
 from .reach import check_plan, check_question
 from .values import Collected
@@ -38,7 +38,7 @@ def ask(request: dict[str, Any], link: Link) -> dict[str, Any]:
             **request["connect"] | {"options": " ".join(f"-c {name}={value}" for name, value in options.items())}
         )
     except psycopg.OperationalError as problem:
-        raise Refused(CANNOT_SIGN_IN.format(_first_line(problem))) from problem
+        raise Unable({"unable": CANNOT_SIGN_IN.format(_first_line(problem))}) from problem
     connection.read_only = True
     for kind in ("date", "timestamp", "timestamptz", "time", "timetz", "interval", "json", "jsonb"):
         # As the server writes them: there are moments before and after everything that Python knows.
@@ -48,7 +48,7 @@ def ask(request: dict[str, Any], link: Link) -> dict[str, Any]:
     values = [_text(request["parameters"][name]) for name in names]
     collected = Collected(request["rows"], request["bytes"])
     try:
-        plan = _plan(psycopg.RawCursor(connection), sql, values)
+        plan = _plan(psycopg.RawCursor(connection), sql, values, request["restricted"])
         cursor = psycopg.RawServerCursor(connection, "answer")
         cursor.execute(sql, values)
         columns = [column.name for column in cursor.description or ()]
@@ -70,7 +70,7 @@ def _text(value: Any) -> Any:
     return str(value)
 
 
-def _plan(cursor: Any, sql: str, values: list[Any]) -> str:
+def _plan(cursor: Any, sql: str, values: list[Any], restricted: bool) -> str:
     """What it would do, as text; raises Refused for what no question may touch."""
     check_question(cursor, sql)
     cursor.execute("EXPLAIN (VERBOSE, FORMAT JSON) " + sql, values, prepare=True)
@@ -81,7 +81,8 @@ def _plan(cursor: Any, sql: str, values: list[Any]) -> str:
         if name and node.get("Schema") in _SYSTEM and "Relation Name" in node:
             raise Refused(f"Refused: reading {node['Schema']}.{name}. A question reads the tables that are listed.")
     check_plan(cursor, [text for node in nodes for text in _texts(node)])
-    cursor.execute("EXPLAIN " + sql, values, prepare=True)
+    # The estimates are made of everybody's rows.
+    cursor.execute(f"EXPLAIN (COSTS {'OFF' if restricted else 'ON'}) " + sql, values, prepare=True)
     return "\n".join(row[0] for row in cursor.fetchall())
 
 

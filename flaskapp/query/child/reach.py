@@ -12,13 +12,14 @@ from .link import Refused
 #: The server's own, whatever stands behind them. Of what begins with pg_ only these are harmless.
 _OF_THE_SERVER = re.compile(
     r"\b(_?pg_(?!backend_pid\b|sleep\b|typeof\b|size_pretty\b)\w+"
-    r"|_?reg(?:class|role|namespace|type|proc|procedure|oper|operator)|_?aclitem)\b",
+    r"|_?reg(?:class|role|namespace|type|proc|procedure|oper|operator|collation)|_?aclitem)\b",
     re.IGNORECASE,
 )
 #: Functions that look beyond the question though the server does not call them volatile.
 _LOOKING = re.compile(
     r"current_setting|dblink\w*|(?:query|table|cursor|schema|database)_to_xml\w*|txid_\w+|lo_\w+|to_reg\w+|format_type"
-    r"|inet_(?:server|client)_\w+|has_\w+_privilege|\w*obj_description|col_description|acl\w+|makeaclitem",
+    r"|inet_(?:server|client)_\w+|has_\w+_privilege|\w*obj_description|col_description|acl\w+|makeaclitem"
+    r"|row_security_active|oidvectortypes",
     re.IGNORECASE,
 )
 #: Volatile, and yet they only compute.
@@ -26,6 +27,14 @@ _HARMLESS = {"random", "clock_timestamp", "timeofday", "gen_random_uuid", "pg_sl
 #: A name before a bracket, or before a comment that may hide one. Texts are not left out: that would need a parser.
 _CALL = re.compile(r'([^\W\d][\w$]*)"?\s*(?:\(|/\*|--)')
 _TEXT = re.compile(r"E?'(?:[^']|'')*'")
+#: Whatever does more than compute is volatile. What was added may run SQL in a text and call itself stable, and the
+#: functions by which types read and write their texts (cstring) turn numbers into names of the catalogue.
+_DOES_MORE = """
+    SELECT proname FROM pg_catalog.pg_proc WHERE proname = ANY($1) AND (
+        provolatile = 'v' OR (provolatile = 's' AND pronamespace <> 'pg_catalog'::pg_catalog.regnamespace)
+        OR 'pg_catalog.cstring'::pg_catalog.regtype::oid = ANY(prorettype || proargtypes::oid[])
+    )
+"""
 
 
 def check_question(cursor: Any, sql: str) -> None:
@@ -46,8 +55,6 @@ def _refuse_functions(cursor: Any, text: str) -> None:
     names = {found[1] for found in _CALL.finditer(text)}
     names |= {name.lower() for name in names}
     refused = {name for name in names if _LOOKING.fullmatch(name) or _OF_THE_SERVER.fullmatch(name)}
-    # Whatever does more than compute is volatile, also what an extension brought.
-    volatile = "SELECT proname FROM pg_catalog.pg_proc WHERE proname = ANY($1) AND provolatile = 'v'"
-    refused |= {row[0] for row in cursor.execute(volatile, [list(names)]).fetchall()} - _HARMLESS
+    refused |= {row[0] for row in cursor.execute(_DOES_MORE, [list(names)]).fetchall()} - _HARMLESS
     if refused:
         raise Refused(f"Refused: the function {min(refused)}. It reaches past the question.")
