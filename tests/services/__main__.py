@@ -49,6 +49,8 @@ def main() -> int:
 
 def _rows(name: str, service: Service) -> list[tuple[str, str]]:
     rows = [(name, service.url)]
+    if not service.keeps_data:
+        rows.append(("  until it stops", "its data goes then: we are root, and its account may not enter the folder"))
     if isinstance(service, RabbitMQ):
         rows.append(("RabbitMQ's pages", f"{service.ui_url}/"))
         rows.append(("  sign in as", f"{service.user_name}, password {service.password}"))

@@ -59,6 +59,11 @@ class Service(ABC):
             self.program = self._prepare()
         self.program.start(self._is_ready, lock=self._lock)
 
+    @property
+    def keeps_data(self) -> bool:
+        """False if the data lies elsewhere and goes with the service."""
+        return self._elsewhere is None
+
     def stop(self) -> None:
         if self.program:
             self.program.stop()
