@@ -71,8 +71,10 @@ def finished(session: Session, message_id: str) -> int:
 def recipients(
     session: Session, message_id: str, states: Sequence[str] = (), after: int = -1, limit: int | None = None
 ) -> list[Recipient]:
-    """In the order in which they were written, those after place number `after`."""
-    query = select(Recipient).where(Recipient.message_id == message_id, Recipient.number > after)
+    """In the order in which they were written, those after place number `after`; without what fills their mail."""
+    # Half a million characters each, perhaps.
+    query = select(Recipient).options(defer(Recipient.variables))
+    query = query.where(Recipient.message_id == message_id, Recipient.number > after)
     if states:
         query = query.where(Recipient.state.in_(states))
     return list(session.scalars(query.order_by(Recipient.number).limit(limit)))
