@@ -91,6 +91,12 @@ def messages(session: Session, owner: str | None, older: tuple[Any, str] | None,
     return list(session.scalars(query.order_by(Message.created_at.desc(), Message.id.desc()).limit(limit)))
 
 
+def fates(session: Session, message_id: str) -> list[tuple[str, str, str | None]]:
+    """Of each recipient address, state and reply, in their order. There may be fifty thousand."""
+    query = select(Recipient.address, Recipient.state, Recipient.reply).where(Recipient.message_id == message_id)
+    return [(address, state, reply) for address, state, reply in session.execute(query.order_by(Recipient.number))]
+
+
 def abandoned(session: Session, limit: int = 100) -> list[Message]:
     """Ready and not paused, with something due, although no live job is there for its first or any lane."""
     due = exists().where(
