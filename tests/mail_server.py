@@ -1,6 +1,7 @@
 """A real SMTP server whose answers the recipient's name picks, and which remembers what it took.
 
-`no@` 550 · `later@` 451 · `grey@` 451 the first time · `leave@` 421 the first time · `full@` 554 after the content ·
+`no@` 550 · `later@` 451 · `grey@` 451 the first time · `leave@` 421 the first time ·
+`never@` 421 always · `full@` 554 after the content ·
 `cut-before@`, `cut-after@` the line breaks · `slow@` silence. Everybody else: 250.
 """
 
@@ -51,6 +52,9 @@ class Inbox:
                 return "451 4.3.0 try later"
             case "grey" if first:
                 return "451 4.7.1 greylisted"
+            case "never":
+                asyncio.get_running_loop().call_later(0.05, server.transport.close)
+                return "421 4.3.0 not with this one"
             case "leave" if first:
                 asyncio.get_running_loop().call_later(0.05, server.transport.close)
                 return "421 4.3.2 closing"

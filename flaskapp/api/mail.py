@@ -190,12 +190,12 @@ def _summary(message: Message, counts: dict[str, int]) -> dict[str, object]:
 
 
 def message_shape(message: Message) -> dict[str, object]:
-    found = queries.recipients(db.session(), message.id)
+    found = queries.fates(db.session(), message.id)
     return {
         **_summary(message, queries.counts(db.session(), message.id)),
         "attachments": [
             {"name": one.name, "content_type": one.content_type, "size": one.size}
             for one in files.attachments_of(db.session(), message.id)
         ],
-        "recipients": [{"address": one.address, "state": one.state, "reply": one.reply} for one in found],
+        "recipients": [{"address": address, "state": state, "reply": reply} for address, state, reply in found],
     }

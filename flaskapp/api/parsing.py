@@ -18,6 +18,8 @@ from flaskapp.errors import BadArguments
 from flaskapp.jobs.queries import Position
 
 DEEPEST = 64
+#: More than the longest mail has commas and brackets, and than a thousand jobs with two thousand numbers each.
+MOST_VALUES = 2_000_000
 
 
 def json_object() -> dict[str, Any]:
@@ -31,6 +33,7 @@ def json_object() -> dict[str, Any]:
 
 
 def read_json(text: bytes | str) -> Any:
+    _check_number(text)
     try:
         value = json.loads(text, parse_constant=_refuse_constant)
         json.dumps(value, ensure_ascii=False).encode()
@@ -44,6 +47,13 @@ def read_json(text: bytes | str) -> Any:
         raise BadRequest(f"This is not JSON that can be read: {str(problem)[:200]}.") from problem
     check_depth(value)
     return value
+
+
+def _check_number(text: bytes | str) -> None:
+    """While it is read nothing else of this process runs, and a list of two characters becomes sixty bytes."""
+    starts = (b"[", b"{", b",") if isinstance(text, bytes) else ("[", "{", ",")
+    if sum(map(text.count, starts)) > MOST_VALUES:  # type: ignore[arg-type]
+        raise BadArguments(f"The JSON has more than {MOST_VALUES:,} commas and brackets. Send less at once.")
 
 
 _too_deep = f"The JSON is nested deeper than {DEEPEST} levels. Send it flatter."

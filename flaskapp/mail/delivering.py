@@ -80,6 +80,10 @@ class Delivery:
                 if soonest != 0 or not closed:
                     return 0.0
                 wait = min(self._seconds_closed(name) for name in closed)
+                others = recipients.seconds_to_next(db.session(), *self._lane, closed)
+                db.session.rollback()
+                if others is not None:
+                    wait = min(wait, others)
             if wait > _SHORT_WAIT_SECONDS:
                 return wait
             time.sleep(wait)
@@ -156,7 +160,8 @@ class Delivery:
             return Verdict(State.REJECTED, str(refusal))
         pause = self._pause(recipient.tries)
         if refusal.is_route:
-            pause = self._close(routes.SERVER, str(refusal))
+            # Longer than the way is closed: were he the first to try it again, and the cause, nobody else got through.
+            pause = max(2 * self._close(routes.SERVER, str(refusal)), pause / 10)
         elif refusal.reply is not None and refusal.reply.code // 10 == 45:
             self._later[recipient.domain] += 1
             if self._later[recipient.domain] >= _DOMAIN_STRIKES:

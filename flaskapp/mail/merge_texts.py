@@ -43,11 +43,11 @@ class Preview:
 
 def preview(upload: Upload, column: str, subject: str, text: str, asked: int) -> Preview:
     """Of the asked row or the next one after it; raises BadArguments."""
-    found = people.row_of(upload, asked)
-    if found is None:
-        raise BadArguments(f"There is no row {asked} or later one.")
     merge = Merge(subject, text)
     merge.check_names(upload)
+    found = people.row_of(upload, asked, merge.names | {column})
+    if found is None:
+        raise BadArguments(f"There is no row {asked} or later one.")
     number, variables = found
     filled_subject, filled_text = merge.filled(variables)
     to = str(variables.get(column, ""))

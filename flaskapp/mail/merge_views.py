@@ -70,7 +70,7 @@ def _row_number() -> int:
 
 
 def _page(upload: Upload, column: str, draft: Draft, error: str = "", preview: Preview | None = None) -> str:
-    asked = people.row_of(upload, _row_number())
+    asked = people.row_of(upload, _row_number(), ())
     return render_template(
         "mail/merge.html",
         upload=upload,

@@ -33,6 +33,8 @@ _AT_ONCE = 1000
 _SECONDS_AT_THE_FORM = 2.0
 #: Rows that take long are fewer at once, so that a cancel is seen.
 _SECONDS_AT_ONCE = 1.0
+#: So are long ones.
+_CHARACTERS_AT_ONCE = 5_000_000
 
 
 def write(
@@ -134,7 +136,7 @@ def prepare(self: Any, message_id: str, upload_id: str, column: str) -> dict[str
 
 def _checked(merge: Merge, upload: Upload, column: str, seen: set[str]) -> Iterator[tuple[Mailbox, str]]:
     """Each address once, with the values that its texts need."""
-    for number, variables in people.rows_of(upload):
+    for number, variables in people.rows_of(upload, merge.names | {column}):
         try:
             to = mailbox(str(variables.get(column, "")), f"Row {number}")
             merge.filled(variables)
@@ -149,12 +151,13 @@ def _checked(merge: Merge, upload: Upload, column: str, seen: set[str]) -> Itera
 
 def _in_groups(rows: Iterator[tuple[Mailbox, str]]) -> Iterator[list[tuple[Mailbox, str | None]]]:
     group: list[tuple[Mailbox, str | None]] = []
-    ends = time.monotonic() + _SECONDS_AT_ONCE
-    for row in rows:
-        group.append(row)
-        if len(group) == _AT_ONCE or time.monotonic() > ends:
+    ends, length = time.monotonic() + _SECONDS_AT_ONCE, 0
+    for to, variables in rows:
+        group.append((to, variables))
+        length += len(variables)
+        if len(group) == _AT_ONCE or length > _CHARACTERS_AT_ONCE or time.monotonic() > ends:
             yield group
-            group, ends = [], time.monotonic() + _SECONDS_AT_ONCE
+            group, length, ends = [], 0, time.monotonic() + _SECONDS_AT_ONCE
     if group:
         yield group
 

@@ -71,8 +71,10 @@ def finished(session: Session, message_id: str) -> int:
 def recipients(
     session: Session, message_id: str, states: Sequence[str] = (), after: int = -1, limit: int | None = None
 ) -> list[Recipient]:
-    """In the order in which they were written, those after place number `after`."""
-    query = select(Recipient).where(Recipient.message_id == message_id, Recipient.number > after)
+    """In the order in which they were written, those after place number `after`; without what fills their mail."""
+    # Half a million characters each, perhaps.
+    query = select(Recipient).options(defer(Recipient.variables))
+    query = query.where(Recipient.message_id == message_id, Recipient.number > after)
     if states:
         query = query.where(Recipient.state.in_(states))
     return list(session.scalars(query.order_by(Recipient.number).limit(limit)))
@@ -87,6 +89,12 @@ def messages(session: Session, owner: str | None, older: tuple[Any, str] | None,
         at, message_id = older
         query = query.where((Message.created_at < at) | ((Message.created_at == at) & (Message.id < message_id)))
     return list(session.scalars(query.order_by(Message.created_at.desc(), Message.id.desc()).limit(limit)))
+
+
+def fates(session: Session, message_id: str) -> list[tuple[str, str, str | None]]:
+    """Of each recipient address, state and reply, in their order. There may be fifty thousand."""
+    query = select(Recipient.address, Recipient.state, Recipient.reply).where(Recipient.message_id == message_id)
+    return [(address, state, reply) for address, state, reply in session.execute(query.order_by(Recipient.number))]
 
 
 def abandoned(session: Session, limit: int = 100) -> list[Message]:

@@ -45,9 +45,13 @@ def due(
     return list(session.execute(query.order_by(_TABLE.c.number).limit(limit)))
 
 
-def seconds_to_next(session: Session, message_id: str, lane: int, lanes: int) -> float | None:
-    """How soon the next one of this lane is due; None if none is left."""
+def seconds_to_next(
+    session: Session, message_id: str, lane: int, lanes: int, closed_domains: Collection[str] = ()
+) -> float | None:
+    """How soon the next one of this lane, to another domain than these, is due; None if none is left."""
     query = select(func.min(_TABLE.c.next_at), now().label("moment")).where(_lane(message_id, lane, lanes))
+    if closed_domains:
+        query = query.where(_TABLE.c.domain.not_in(closed_domains))
     soonest, moment = session.execute(query).one()
     return None if soonest is None else max(0.0, (soonest - moment).total_seconds())
 

@@ -6,8 +6,9 @@ nobody waits while he holds a lock.
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import datetime
 
-from sqlalchemy import and_, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, and_, delete, func, insert, not_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -30,9 +31,9 @@ class Rates:
 
 
 def pauses(session: Session) -> dict[str, float]:
-    """For how many seconds each way that had to wait is still closed; below 0: it is being tried again."""
+    """For how many seconds each way that had to wait is still closed; 0: it is being tried again."""
     query = select(Route.name, Route.held_until, now().label("moment")).where(Route.strikes > 0)
-    return {name: (until - moment).total_seconds() for name, until, moment in session.execute(query) if until}
+    return {name: _left(until, moment, _LONGEST_PAUSE) for name, until, moment in session.execute(query) if until}
 
 
 def take_turn(session: Session, domain: str, rates: Rates) -> tuple[str, float]:
@@ -49,7 +50,7 @@ def take_turn(session: Session, domain: str, rates: Rates) -> tuple[str, float]:
     rows = session.execute(query).all()
     # Read once the rows are locked: a turn that was taken while we waited counts.
     moment = session.execute(select(now())).scalar_one()
-    wait, name = max(((row.next_at - moment).total_seconds(), row.name) for row in rows)
+    wait, name = max((_left(row.next_at, moment, wanted[row.name]), row.name) for row in rows)
     if wait > 0:
         return name, wait
     for name, seconds in wanted.items():
@@ -66,8 +67,8 @@ def hold(session: Session, name: str, reason: str, first_pause: float) -> float:
     query = select(Route.strikes, Route.held_until).where(Route.name == name).with_for_update()
     row = session.execute(query).one()
     moment = session.execute(select(now())).scalar_one()
-    if row.held_until is not None and row.held_until > moment:
-        return float((row.held_until - moment).total_seconds())
+    if row.held_until is not None and (left := _left(row.held_until, moment, _LONGEST_PAUSE)):
+        return left
     pause = min(first_pause * 2 ** min(row.strikes, 20), _LONGEST_PAUSE)
     _set(session, name, strikes=row.strikes + 1, held_until=seconds_from_now(pause), reason=reason)
     return float(pause)
@@ -75,14 +76,14 @@ def hold(session: Session, name: str, reason: str, first_pause: float) -> float:
 
 def clear(session: Session, names: Collection[str]) -> None:
     """They work again, unless somebody has just closed them anew."""
-    open_ = and_(Route.name.in_(names), Route.held_until <= now())
+    open_ = and_(Route.name.in_(names), not_(_is_closed()))
     statement = update(Route).where(open_).values(strikes=0, held_until=None, reason=None)
     session.execute(statement.execution_options(synchronize_session=False))
 
 
 def troubled(session: Session) -> list[Route]:
     """The ways that are closed now, with what was said."""
-    return list(session.scalars(select(Route).where(Route.held_until > now()).order_by(Route.name)))
+    return list(session.scalars(select(Route).where(_is_closed()).order_by(Route.name)))
 
 
 def lock(session: Session, name: str) -> None:
@@ -95,6 +96,16 @@ def forget_old(session: Session) -> None:
     """Domains that nobody writes to need no row."""
     old = Route.next_at < seconds_from_now(-86_400)
     session.execute(delete(Route).where(old, func.coalesce(Route.held_until, Route.next_at) < now()))
+
+
+def _is_closed() -> ColumnElement[bool]:
+    return Route.held_until.between(now(), seconds_from_now(_LONGEST_PAUSE))
+
+
+def _left(until: datetime, moment: datetime, longest: float) -> float:
+    """Seconds, 0 if it is over; longer than anybody ever had to wait means that the clock went back meanwhile."""
+    seconds = (until - moment).total_seconds()
+    return seconds if 0 < seconds <= longest else 0.0
 
 
 def _ensure(session: Session, name: str) -> None:

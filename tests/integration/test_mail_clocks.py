@@ -3,10 +3,12 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from sqlalchemy import update
+
 from flaskapp.extensions import db
 from flaskapp.jobs.clock import seconds_from_now
 from flaskapp.mail import actions, routes, tasks
-from flaskapp.mail.models import Message
+from flaskapp.mail.models import Message, Route
 from tests.integration.mail_fixtures import Post, mail_bench, post, server  # noqa: F401 -- fixtures
 
 
@@ -71,6 +73,25 @@ def test_a_way_is_clear_again_once_something_went_that_way(post: Post):
     assert struck() == {"slow.example"}
     post.send("ada@slow.example")
     assert struck() == set()
+
+
+def test_a_clock_that_went_back_closes_no_way(post: Post):
+    post.set(mail_rate=50.0)
+    with post.bench.app.app_context():
+        routes.hold(db.session(), routes.SERVER, "421 closing", 0)
+        values = {"held_until": seconds_from_now(3600), "next_at": seconds_from_now(3600)}
+        db.session.execute(update(Route).values(**values))
+        db.session.commit()
+    post.until(post.write("ada@x.example"), "accepted")
+    with post.bench.app.app_context():
+        assert routes.pauses(db.session()) == {}
+
+
+def test_who_waits_for_his_own_time_does_not_wait_for_a_closed_domain(post: Post):
+    with post.bench.app.app_context():
+        routes.hold(db.session(), "slow.example", "451 later", 50)
+        db.session.commit()
+    post.until(post.write("ada@slow.example", "grey@x.example"), "queued", "accepted")
 
 
 def test_a_planned_stop_finds_nobody_half_sent(post: Post):

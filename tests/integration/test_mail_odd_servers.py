@@ -5,6 +5,7 @@ import os
 import pytest
 
 from flaskapp.mail import actions
+from tests.helpers import wait_until
 from tests.integration.mail_fixtures import Post, mail_bench, post, server  # noqa: F401 -- fixtures
 from tests.mail_server import Server
 from tests.odd_server import OddServer
@@ -78,3 +79,9 @@ def test_a_password_that_cannot_be_sent_is_told_and_not_shown(post: Post):
         post.set(mail_url=f"smtp://ada:p%C3%A4ss@127.0.0.1:{locked.port}", mail_retry_seconds=600.0)
         state, reply = post.send("ada@x.example")["ada@x.example"]
         assert (state, reply) == ("deferred", "User and password of MAIL_URL must be ASCII to be sent.")
+
+
+def test_one_whom_the_server_always_leaves_for_does_not_keep_the_others(post: Post):
+    message_id = post.write("never@x.example", "ada@x.example", "bob@y.example")
+    wait_until(lambda: (post.bench.run(), post.states(message_id).count("accepted") == 2)[1], 10, "the others got it")
+    assert post.fates(message_id)["never@x.example"][0] == "deferred"
