@@ -177,7 +177,7 @@ def test_what_a_server_cannot_stop_is_one_question_and_not_many(
 def test_a_session_that_does_nothing_keeps_nobody_from_asking(
     postgresql: PostgreSQL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, may: str
 ) -> None:
-    """An administrator's, or what a machine left that is gone; an account that is no superuser sees not what they do."""
+    """An administrator's, or what a machine left that is gone; no plain account sees what they do."""
     monkeypatch.setattr("flaskapp.query.leftovers.WAIT_SECONDS", 1.0)
     name = f"sits_{uuid4().hex[:8]}"
     with psycopg.connect(postgresql.url, autocommit=True) as boss:
