@@ -87,8 +87,6 @@ def ask(
         reader = access.reader_of(settings)
         access.refresh(engine, reader, tables)
         backend = "postgresql" if engine.dialect.name == "postgresql" else "mariadb"
-        if backend == "postgresql" and (process := leftovers.wait(engine, reader.name)) is not None:
-            raise CannotAsk(leftovers.SENTENCE.format(process))
         request |= {"backend": backend, "connect": reader.connect_arguments(engine), "schema": access.SCHEMA}
         request["patience"] = leftovers.WAIT_SECONDS
 

@@ -173,6 +173,26 @@ def test_what_a_server_cannot_stop_is_one_question_and_not_many(
     wait_until(lambda: _is_answered(site), 120, "an answer")
 
 
+@pytest.mark.parametrize("may", ["SUPERUSER", "CREATEROLE"])
+def test_a_session_that_does_nothing_keeps_nobody_from_asking(
+    postgresql: PostgreSQL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, may: str
+) -> None:
+    """An administrator's, or what a machine left that is gone; no plain account sees what they do."""
+    monkeypatch.setattr("flaskapp.query.leftovers.WAIT_SECONDS", 1.0)
+    name = f"sits_{uuid4().hex[:8]}"
+    with psycopg.connect(postgresql.url, autocommit=True) as boss:
+        boss.execute(f"CREATE ROLE {name} LOGIN {may}".encode())
+        boss.execute(f"CREATE DATABASE {name} OWNER {name}".encode())
+    app = application(str(make_url(postgresql.url).set(username=name, database=name)), tmp_path)
+    assert ask(app) == [[1]]
+    with psycopg.connect(str(make_url(postgresql.url).set(username=f"{name}_query", database=name))) as other:
+        assert ask(app) == [[1]]
+        other.execute("SELECT 1")  # idle in a transaction
+        assert ask(app) == [[1]]
+    with app.app_context():
+        db.engine.dispose()
+
+
 def _leave_passes() -> None:
     """As a process does that is killed while it asks."""
     with db.engine.begin() as connection:

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,17 @@ class Refused(Exception):
 
 class Unable(Exception):
     """Nobody can ask now; its one argument is what the parent is told."""
+
+
+def wait_for_what_was_stopped(stopped: Callable[[], set[int]], seconds: float) -> None:
+    """Until none of the connections that `stopped` tells goes on; leftovers.py says why nobody asks beside one."""
+    ends = time.monotonic() + seconds
+    stayed = stopped()
+    while stayed:
+        if time.monotonic() > ends:
+            raise Unable({"left_over": min(stayed)})
+        time.sleep(0.2)
+        stayed &= stopped()
 
 
 class Link:

@@ -4,11 +4,10 @@ The statement must also hold as the inside of `SELECT * FROM (…)`: what is no 
 """
 
 import re
-import time
 import unicodedata
 from typing import Any
 
-from .link import CANNOT_SIGN_IN, Link, Refused, Unable
+from .link import CANNOT_SIGN_IN, Link, Refused, Unable, wait_for_what_was_stopped
 from .parameters import with_marks
 from .values import Collected
 
@@ -45,7 +44,7 @@ def ask(request: dict[str, Any], link: Link) -> dict[str, Any]:
         other = connect()
         other.cursor().execute(f"KILL {int(number)}")
 
-    _wait_for_what_was_stopped(connection, request["connect"]["user"], request["patience"])
+    wait_for_what_was_stopped(lambda: _killed(connection, request["connect"]["user"]), request["patience"])
     link.connected(number, cancel)
     sql, names = with_marks(request["sql"])
     collected = Collected(request["rows"], request["bytes"])
@@ -81,20 +80,11 @@ def ask(request: dict[str, Any], link: Link) -> dict[str, Any]:
     return {"columns": columns, "rows": collected.rows, "truncated": collected.truncated, "plan": ""}
 
 
-def _wait_for_what_was_stopped(connection: Any, user: str, seconds: float) -> None:
-    """An account sees its own connections; leftovers.py says why nobody asks beside one that was killed and goes on."""
-    ends = time.monotonic() + seconds
-    while found := _killed(connection, user):
-        if time.monotonic() > ends:
-            raise Unable({"left_over": found})
-        time.sleep(0.2)
-
-
-def _killed(connection: Any, user: str) -> int | None:
+def _killed(connection: Any, user: str) -> set[int]:
+    """An account sees its own connections."""
     cursor = connection.cursor()
-    cursor.execute("SELECT min(id) FROM information_schema.processlist WHERE user = %s AND command = 'Killed'", (user,))
-    found: int | None = cursor.fetchone()[0]
-    return found
+    cursor.execute("SELECT id FROM information_schema.processlist WHERE user = %s AND command = 'Killed'", (user,))
+    return {row[0] for row in cursor.fetchall()}
 
 
 def _prove_that_it_is_a_select(cursor: Any, sql: str) -> None:

@@ -8,13 +8,25 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from .link import CANNOT_SIGN_IN, Link, Refused, Unable
+from .link import CANNOT_SIGN_IN, Link, Refused, Unable, wait_for_what_was_stopped
 from .parameters import numbered
 from .reach import check_plan, check_question
 from .values import Collected
 
 _SYSTEM = {"pg_catalog", "information_schema", "pg_toast"}
 _MOST_AT_ONCE = 500
+#: Of the lock that is held on a connection's number while somebody waits for its answer.
+ASKED = 0x0FF10AE
+#: Work that nobody waits for. Only the account itself is told by every server what its connections do. Those that
+#: look, as this one does, are no leftovers; nor are those that sit there, of whoever signed in.
+_LEFT_OVER = """
+    SELECT other.pid FROM pg_catalog.pg_stat_activity other, pg_catalog.pg_stat_activity mine
+    WHERE mine.pid = pg_catalog.pg_backend_pid() AND other.usesysid = mine.usesysid
+    AND other.state NOT LIKE 'idle%%' AND other.query <> mine.query AND NOT EXISTS (
+        SELECT 1 FROM pg_catalog.pg_locks
+        WHERE locktype = 'advisory' AND granted AND classid = %s::oid AND objid = other.pid::bigint
+    )
+"""
 
 
 def ask(request: dict[str, Any], link: Link) -> dict[str, Any]:
@@ -39,6 +51,10 @@ def ask(request: dict[str, Any], link: Link) -> dict[str, Any]:
         )
     except psycopg.OperationalError as problem:
         raise Unable({"unable": CANNOT_SIGN_IN.format(_first_line(problem))}) from problem
+    # Not in a transaction: in one the server shows the same moment again and again.
+    connection.autocommit = True
+    wait_for_what_was_stopped(lambda: _left_over(connection), request["patience"])
+    connection.autocommit = False
     connection.read_only = True
     for kind in ("date", "timestamp", "timestamptz", "time", "timetz", "interval", "json", "jsonb"):
         # As the server writes them: there are moments before and after everything that Python knows.
@@ -61,6 +77,10 @@ def ask(request: dict[str, Any], link: Link) -> dict[str, Any]:
         # Whatever it did counts for nothing.
         connection.close()
     return {"columns": columns, "rows": collected.rows, "truncated": collected.truncated, "plan": plan}
+
+
+def _left_over(connection: Any) -> set[int]:
+    return {row[0] for row in connection.execute(_LEFT_OVER, (ASKED,)).fetchall()}
 
 
 def _text(value: Any) -> Any:
