@@ -144,10 +144,9 @@ def succeed(session: Session, outcomes: Sequence[Succeeded]) -> dict[str, str | 
     ours = {(row.id, row.attempt): row.counts_for for row in session.execute(mine.order_by(Job.id).with_for_update())}
     winners = [outcome for outcome in outcomes if (outcome.claimed.job_id, outcome.claimed.number) in ours]
     if winners:
-        row = _TABLE.c
         each = (
             _TABLE.update()
-            .where(row.id == bindparam("job"), row.attempt == bindparam("number"), row.state == JobState.RUNNING)
+            .where(_IS_HELD)
             .values(result=bindparam("value"), **finish(JobState.SUCCEEDED), **error_columns(None))
         )
         session.execute(
@@ -194,16 +193,14 @@ def still_held(session: Session, claimed: Claimed) -> bool:
     return session.connection().execute(_STILL_HELD, attempt).first() is not None
 
 
-#: Made once: it runs with each commit of a task, and putting it together costs five times as much as running it.
-_STILL_HELD = (
-    select(_TABLE.c.id)
-    .where(
-        _TABLE.c.id == bindparam("job"),
-        _TABLE.c.state == JobState.RUNNING.value,
-        _TABLE.c.attempt == bindparam("number"),
-    )
-    .with_for_update()
+#: The fence of `changes.held`, for statements that are made before their attempt is known.
+_IS_HELD = and_(
+    _TABLE.c.id == bindparam("job"),
+    _TABLE.c.attempt == bindparam("number"),
+    _TABLE.c.state == JobState.RUNNING,
 )
+#: Made once: it runs with each commit of a task, and putting it together costs five times as much as running it.
+_STILL_HELD = select(_TABLE.c.id).where(_IS_HELD).with_for_update()
 
 
 # --- people's arrows --------------------------------------------------------------------------------------

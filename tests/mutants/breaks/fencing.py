@@ -53,7 +53,7 @@ BREAKS = [
         "G5",
         "the fence of a commit forgets the attempt",
         _LIFECYCLE,
-        '        _TABLE.c.attempt == bindparam("number"),\n',
+        '    _TABLE.c.attempt == bindparam("number"),\n',
         "",
         f"{_I}/test_lifecycle.py::test_an_attempt_that_was_replaced_changes_nothing",
     ),
