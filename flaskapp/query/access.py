@@ -68,8 +68,7 @@ def statements(engine: Engine, reader: Reader) -> list[str]:
         return [
             f"CREATE ROLE {name} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOINHERIT PASSWORD '{password}'",
             f"ALTER ROLE {name} SET default_transaction_read_only = on",
-            # Of the disk that a sort fills; no question can change it.
-            f"ALTER ROLE {name} SET temp_file_limit = '{_TEMP_FILES}'",
+            _disk_limit(engine, reader),
         ]
     user, ours = f"'{reader.name.replace(chr(39), chr(39) * 2)}'@'%'", quote(str(engine.url.database))
     return [
@@ -79,6 +78,12 @@ def statements(engine: Engine, reader: Reader) -> list[str]:
         f"GRANT SELECT ON {quote(reader.database)}.* TO {user}",
         f"GRANT CREATE VIEW, DROP, SELECT, SHOW VIEW ON {quote(reader.database)}.* TO CURRENT_USER  -- of {ours}",
     ]
+
+
+def _disk_limit(engine: Engine, reader: Reader) -> str:
+    """Of the disk that a sort fills on PostgreSQL; no question can change it."""
+    name = engine.dialect.identifier_preparer.quote_identifier(reader.name)
+    return f"ALTER ROLE {name} SET temp_file_limit = '{_TEMP_FILES}'"
 
 
 def grant(engine: Engine, reader: Reader) -> None:
@@ -104,7 +109,7 @@ def _grant(connection: Connection, engine: Engine, reader: Reader) -> None:
 def _limit_disk(connection: Connection, engine: Engine, reader: Reader) -> None:
     """Only superusers may: without it questions are asked all the same."""
     with suppress(DBAPIError), connection.begin_nested():
-        connection.exec_driver_sql(statements(engine, reader)[-1])
+        connection.exec_driver_sql(_disk_limit(engine, reader))
 
 
 @contextmanager
@@ -127,7 +132,8 @@ def _needed(connection: Connection, engine: Engine, reader: Reader) -> list[str]
     if not _is_postgresql(engine.url):
         # Whoever could make the database may already make views in it.
         return wanted[:-1]
-    wanted.pop()  # _limit_disk
+    # On its own, for it may fail.
+    wanted.remove(_disk_limit(engine, reader))
     if connection.scalar(sa.text("SELECT 1 FROM pg_roles WHERE rolname = :name"), {"name": reader.name}):
         wanted[0] = wanted[0].replace("CREATE ROLE", "ALTER ROLE")
     return wanted
