@@ -97,8 +97,6 @@ def ask(
     answer = _Child(request, seconds, still_wanted).answer(let_in)
     if "unable" in answer:
         raise CannotAsk(answer["unable"])
-    if "left_over" in answer:
-        raise CannotAsk(leftovers.SENTENCE.format(answer["left_over"]))
     if "refused" in answer:
         raise QueryRefused(answer["refused"])
     return Answer(

@@ -14,10 +14,6 @@ from flaskapp.query.child.postgresql import ASKED
 
 #: What was stopped is usually gone in a moment.
 WAIT_SECONDS = 8.0
-SENTENCE = (
-    "The database still works on an earlier question that was stopped (its process {}), and cannot be made to end it. "
-    "Until it does, nobody can ask."
-)
 
 
 @contextmanager

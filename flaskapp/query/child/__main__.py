@@ -24,7 +24,7 @@ def main() -> None:
     except Refused as refused:
         link.answer(refused=str(refused))
     except Unable as trouble:
-        link.answer(**trouble.args[0])
+        link.answer(unable=str(trouble))
     except MemoryError:
         link.answer(refused=f"It needs more memory than a question may have ({request['memory'] // 10**6:,} MB).")
 

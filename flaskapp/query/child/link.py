@@ -14,13 +14,18 @@ CANNOT_SIGN_IN = (
     "it must be the same for every process."
 )
 
+STILL_WORKS = (
+    "The database still works on an earlier question that was stopped (its process {}), and cannot be made to end it. "
+    "Until it does, nobody can ask."
+)
+
 
 class Refused(Exception):
     """The database, or one of its locks, said no; the message is for the person who asked."""
 
 
 class Unable(Exception):
-    """Nobody can ask now; its one argument is what the parent is told."""
+    """Nobody can ask now; the message is for the person who asked."""
 
 
 def wait_for_what_was_stopped(stopped: Callable[[], set[int]], seconds: float) -> None:
@@ -29,7 +34,7 @@ def wait_for_what_was_stopped(stopped: Callable[[], set[int]], seconds: float) -
     stayed = stopped()
     while stayed:
         if time.monotonic() > ends:
-            raise Unable({"left_over": min(stayed)})
+            raise Unable(STILL_WORKS.format(min(stayed)))
         time.sleep(0.2)
         stayed &= stopped()
 

@@ -37,7 +37,7 @@ def ask(request: dict[str, Any], link: Link) -> dict[str, Any]:
     try:
         connection = connect()
     except pymysql.err.OperationalError as problem:
-        raise Unable({"unable": CANNOT_SIGN_IN.format(problem.args[-1])}) from problem
+        raise Unable(CANNOT_SIGN_IN.format(problem.args[-1])) from problem
     number = connection.thread_id()
 
     def cancel() -> None:

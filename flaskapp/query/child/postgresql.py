@@ -50,7 +50,7 @@ def ask(request: dict[str, Any], link: Link) -> dict[str, Any]:
             **request["connect"] | {"options": " ".join(f"-c {name}={value}" for name, value in options.items())}
         )
     except psycopg.OperationalError as problem:
-        raise Unable({"unable": CANNOT_SIGN_IN.format(_first_line(problem))}) from problem
+        raise Unable(CANNOT_SIGN_IN.format(_first_line(problem))) from problem
     # Not in a transaction: in one the server shows the same moment again and again.
     connection.autocommit = True
     wait_for_what_was_stopped(lambda: _left_over(connection), request["patience"])
