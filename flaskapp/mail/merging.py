@@ -2,8 +2,8 @@
 
 Every row is filled and checked before anything is sent: one that cannot be sends nothing. The first thousand, or as
 many as two seconds allow, are checked while the person waits, so that a mistake mostly stands beside the form; all of
-them by the job. The
-recipients go in by short commits; until the last one is there the message is not ready and no job looks at it.
+them by the job. The recipients go in by short commits; until the last one is there the message is not ready and no job
+looks at it.
 """
 
 import json

@@ -34,14 +34,12 @@ def address_column(upload: Upload) -> str | None:
     return likely[0] if likely else None
 
 
-def rows_of(
-    upload: Upload, names: Collection[str] | None = None, after: int = 0
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(number of the row, its values by variable), without those that are empty; no transaction stays open.
+def rows_of(upload: Upload, names: Collection[str], after: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(number of the row, its values by variable), of the variables `names`, without those that are empty.
 
-    `names` are the variables that are wanted; None means all.
+    No transaction stays open.
     """
-    columns = {name: one for name, one in columns_of(upload).items() if names is None or name in names}
+    columns = {name: one for name, one in columns_of(upload).items() if name in names}
     number: sa.ColumnClause[int] = sa.column(ROW_NUMBER, sa.BigInteger)
     table = sa.table(str(upload.table_name), number, *(sa.column(name) for name in columns.values()))
     fields = [table.c[name] for name in columns.values()]

@@ -35,8 +35,8 @@ def test_a_table_of_long_rows_is_never_held_whole(post: Post, doors: Doors):
     assert peak(lambda: ada.get(place)) < _ENOUGH
     with post.bench.app.app_context():
         table = db.session.scalars(select(Upload)).one()
-        assert len(list(people.rows_of(table))) == _ROWS
-        assert peak(lambda: sum(1 for _ in people.rows_of(table))) < _ENOUGH
+        assert len(list(people.rows_of(table, people.columns_of(table)))) == _ROWS
+        assert peak(lambda: sum(1 for _ in people.rows_of(table, people.columns_of(table)))) < _ENOUGH
         texts = ("Hello", "Dear {{ e_mail }}: {{ long }}")
         assert peak(lambda: merge_texts.preview(table, "e_mail", *texts, 1)) < _ENOUGH
         assert peak(lambda: merging.check(table, "e_mail", *texts)) < _ENOUGH
