@@ -27,6 +27,15 @@ def ask(app: Flask, sql: str = "SELECT 1") -> list[list[object]]:
         return asking.ask(sql, {}, "ada", False).rows
 
 
+def owner_of_a_database(postgresql: PostgreSQL, may: str) -> str:
+    """The name of both: an account that may so much, and its database."""
+    name = f"owner_{uuid4().hex[:8]}"
+    with psycopg.connect(postgresql.url, autocommit=True) as boss:
+        boss.execute(f"CREATE ROLE {name} LOGIN {may}".encode())
+        boss.execute(f"CREATE DATABASE {name} OWNER {name}".encode())
+    return name
+
+
 def application(url: str, folder: Path, **settings: str) -> Flask:
     app = create_app(config.from_environment(environment(url, f"folder://{folder}/broker", folder, **settings)))
     make_current(app)
@@ -179,10 +188,7 @@ def test_a_session_that_does_nothing_keeps_nobody_from_asking(
 ) -> None:
     """An administrator's, or what a machine left that is gone; no plain account sees what they do."""
     monkeypatch.setattr("flaskapp.query.leftovers.WAIT_SECONDS", 1.0)
-    name = f"sits_{uuid4().hex[:8]}"
-    with psycopg.connect(postgresql.url, autocommit=True) as boss:
-        boss.execute(f"CREATE ROLE {name} LOGIN {may}".encode())
-        boss.execute(f"CREATE DATABASE {name} OWNER {name}".encode())
+    name = owner_of_a_database(postgresql, may)
     app = application(str(make_url(postgresql.url).set(username=name, database=name)), tmp_path)
     assert ask(app) == [[1]]
     with psycopg.connect(str(make_url(postgresql.url).set(username=f"{name}_query", database=name))) as other:
@@ -224,10 +230,7 @@ def test_a_sort_fills_no_disk_of_postgresql(postgresql: PostgreSQL, tmp_path: Pa
 
 
 def test_an_account_that_is_no_superuser_makes_the_one_for_questions(postgresql: PostgreSQL, tmp_path: Path) -> None:
-    name = f"makes_{uuid4().hex[:8]}"
-    with psycopg.connect(postgresql.url, autocommit=True) as boss:
-        boss.execute(f"CREATE ROLE {name} LOGIN CREATEROLE".encode())
-        boss.execute(f"CREATE DATABASE {name} OWNER {name}".encode())
+    name = owner_of_a_database(postgresql, "CREATEROLE")
     app = application(str(make_url(postgresql.url).set(username=name, database=name)), tmp_path)
     assert ask(app) == [[1]]
     with app.app_context():
