@@ -40,6 +40,11 @@ def test_a_name_before_the_address_is_read_as_people_write_it(written: str, name
     assert mailbox(written) == Mailbox("ada@x.example", name)
 
 
+def test_every_sign_that_needs_no_quotes_may_stand_in_an_address_also_after_a_name():
+    for address in ("o'neil@x.example", "a!#$%&'*+?/=^_`{|}~-b@x.example"):
+        assert mailbox(f"J. O'Neil <{address}>") == Mailbox(address, "J. O'Neil")
+
+
 @pytest.mark.parametrize("written", ["a@b.c <ada@x.example>", "Bob, Ada <ada@x.example>", '"=?utf-8?q?x?=" <a@b.c>'])
 def test_a_name_that_may_mean_something_else_is_refused(written: str):
     with pytest.raises(BadArguments, match="is not one address"):
