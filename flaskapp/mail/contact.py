@@ -43,6 +43,8 @@ def send() -> ResponseReturnValue:
         sender = mailbox(request.form.get("email", ""), "Your address")
         if not text.strip() or len(text) > _LONGEST:
             raise BadArguments(f"Write what it is about, in at most {_LONGEST:,} characters.")
+        if queries.suppression(db.session(), to):
+            raise BadArguments("Whoever reads this wants no mail now, so nothing was sent. Reach them another way.")
         origin = _origin_that_may_write()
         words = f"{name or 'Somebody'} <{sender.address}> writes:\n\n{text}"
         subject = f"Contact: {request.form.get('subject', '').strip()[:200] or 'no subject'}"

@@ -381,6 +381,16 @@ def test_a_stranger_writes_to_us_and_to_nobody_else(post: Post, doors: Doors):
     assert letter.get_content() == "Eve <eve@y.example> writes:\n\nDear team\n"
 
 
+def test_a_stranger_is_told_that_who_reads_the_form_wants_no_mail(post: Post, doors: Doors):
+    post.set(mail_contact="Team@z.example")
+    with post.bench.session() as session:
+        actions.suppress(session, "team@z.example", "on holiday")
+        session.commit()
+    answer = write_to_us(doors.browser())
+    assert (answer.status_code, "nothing was sent" in answer.text, "Dear team" in answer.text) == (422, True, True)
+    assert post.bench.jobs() == []
+
+
 @pytest.mark.parametrize(
     "fields",
     [
