@@ -6,13 +6,18 @@ from uuid import uuid4
 
 from flask import current_app
 from kombu.utils.json import dumps, loads
-from sqlalchemy import select
+from sqlalchemy import and_, select
 from sqlalchemy.orm import Session, undefer
 
 from flaskapp.errors import BadArguments
+from flaskapp.jobs.lifecycle import LIVE_STATES
+from flaskapp.jobs.models import Job
 from flaskapp.query import limits
 from flaskapp.query.child.parameters import names_in
 from flaskapp.query.models import QueryRun
+
+#: From here on a person's questions go by age.
+_MOST_TURNS = 20
 
 
 def ask(
@@ -27,7 +32,8 @@ def ask(
     query_id = str(uuid4())
     kept = checked(sql, parameters or {})
     # Of its caller's own rights: what a running job submits would otherwise be that job's owner's.
-    result = current_app.extensions["celery"].send_task("query.run", args=[query_id], owner=owner)
+    celery, turn = current_app.extensions["celery"], _turn(session, owner)
+    result = celery.send_task("query.run", args=[query_id], owner=owner, priority=turn)
     query = QueryRun(
         id=query_id,
         owner=owner,
@@ -40,6 +46,12 @@ def ask(
     session.add(query)
     session.flush()
     return query
+
+
+def _turn(session: Session, owner: str) -> int:
+    """The priority of a person's next question: who has many open ones lets those go first who have fewer."""
+    live = and_(Job.state.in_(LIVE_STATES), Job.queue == "query", Job.owner == owner)
+    return -len(session.scalars(select(Job.id).where(live).limit(_MOST_TURNS)).all())
 
 
 def checked(sql: str, parameters: dict[str, Any]) -> dict[str, Any]:

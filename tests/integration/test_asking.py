@@ -10,6 +10,7 @@ from flask import Flask
 from flaskapp.accounts.models import Account
 from flaskapp.extensions import db
 from flaskapp.mail import actions
+from flaskapp.worker.testing import run_due_jobs
 from tests.integration.doors_fixtures import Doors, Script
 from tests.integration.query_fixtures import doors, run_all, site  # noqa: F401
 
@@ -54,6 +55,13 @@ def test_a_question_gets_its_answer(site: Flask, doors: Doors) -> None:
     )
     nice_name = f"tall_people_{table[2:8]}"
     assert rows(site, ada, f"SELECT count(*) FROM {nice_name};") == [[2]]
+
+
+def test_many_questions_of_one_person_do_not_keep_the_first_of_another_waiting(site: Flask, doors: Doors) -> None:
+    ada, bob = doors.script("ada"), doors.script("bob")
+    asked = [who.post("/queries", {"sql": "SELECT 1"}).json["job_id"] for who in (ada, ada, ada, bob, bob)]
+    with site.app_context():
+        assert [asked.index(job_id) for job_id in run_due_jobs()] == [0, 3, 1, 4, 2]
 
 
 def test_whoever_wrote_mail_counts_what_became_of_it(site: Flask, doors: Doors) -> None:
