@@ -25,7 +25,7 @@ _PASS_SECONDS = 86_400
 LEFT_SECONDS = 10
 
 
-@shared_task(name="query.run", bind=True, internal=True)
+@shared_task(name="query.run", bind=True, internal=True, throws=(asking.QueryRefused,))
 def run(self: Any, query_id: str) -> dict[str, Any]:
     """Ask with the rights that the question's owner has now; the answer commits with the success."""
     query = db.session.get(QueryRun, query_id)

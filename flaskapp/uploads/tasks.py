@@ -15,13 +15,14 @@ from flaskapp.uploads import tables
 from flaskapp.uploads.columns import survey
 from flaskapp.uploads.loading import load
 from flaskapp.uploads.models import Upload
+from flaskapp.uploads.refusals import UnreadableTable
 from flaskapp.uploads.sniffing import sniff
 from flaskapp.uploads.storage import Storage
 
 _STAGING = re.compile(r"t_([0-9a-f]{32})_(\d+)")
 
 
-@shared_task(name="uploads.load_table", bind=True, internal=True)
+@shared_task(name="uploads.load_table", bind=True, internal=True, throws=(UnreadableTable,))
 def load_table(self: Any, upload_id: str) -> dict[str, Any]:
     """Load the uploaded file into a table of this attempt's own; only the success points the upload to it.
 

@@ -64,6 +64,15 @@ def test_many_questions_of_one_person_do_not_keep_the_first_of_another_waiting(s
         assert [asked.index(job_id) for job_id in run_due_jobs()] == [0, 3, 1, 4, 2]
 
 
+def test_a_refused_question_is_no_error_in_the_workers_log(
+    site: Flask, doors: Doors, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        assert ask(site, doors.script("ada"), "SELECT nothing")["state"] == "failed"
+    (told,) = [record for record in caplog.records if "QueryRefused" in record.getMessage()]
+    assert (told.levelname, told.exc_info) == ("INFO", None)
+
+
 def test_whoever_wrote_mail_counts_what_became_of_it(site: Flask, doors: Doors) -> None:
     ada, olga = doors.script("ada"), doors.script("olga", "operator")
     with site.app_context():
