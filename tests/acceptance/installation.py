@@ -62,7 +62,7 @@ class Installation:
             return words in log.read_text(errors="replace") or self._started[0].poll() is not None
 
         try:
-            wait_until(said, 40, words)
+            wait_until(said, 90, words)
         except AssertionError as reason:
             raise AssertionError(f"{reason}:\n{log.read_text(errors='replace')[-3000:]}") from None
         assert words in log.read_text(errors="replace"), log.read_text(errors="replace")[-3000:]

@@ -18,8 +18,6 @@ from tests.acceptance.conftest import Stack, installation
 from tests.helpers import make_current, wait_until
 from tests.services import PostgreSQL, RabbitMQ
 
-pytestmark = pytest.mark.timeout(240)
-
 S, Q = JobState.SUCCEEDED, JobState.QUEUED
 NOTHING = {"configure": "^$", "write": "^$", "read": "^$"}
 #: A margin until the probe and one after it are half a minute.

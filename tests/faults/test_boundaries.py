@@ -118,7 +118,6 @@ NAMES = [*PLACES, *(f"{place}, its child alone" for place in CHILDREN)]
 COSTLY = ("claimed", "acknowledged", "effect written", "recorded, before COMMIT", "settled, before COMMIT")
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_process_killed_at_any_step_loses_and_doubles_nothing(
     deaths: dict[str, Death], ledger: Ledger, name: str

@@ -15,7 +15,6 @@ from tests.helpers import make_current, wait_until
 from tests.services import RabbitMQ
 from tests.tasks_for_tests import add
 
-pytestmark = pytest.mark.timeout(300)
 #: A quorum queue that is killed in its youth is lost with what it confirmed (RabbitMQ 3.10).
 GROWN_UP_SECONDS = 10
 #: Nobody who submits notices that the broker is away; a busy machine may make one commit slow.

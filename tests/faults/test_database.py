@@ -12,7 +12,6 @@ from tests.faults.load import Load, pass_time, under_load
 from tests.services import PostgreSQL
 
 LEASE_SECONDS = 3
-pytestmark = pytest.mark.timeout(300)
 big = pytest.mark.parametrize("stack", ["PostgreSQL and RabbitMQ"], indirect=True)
 embedded = pytest.mark.parametrize("stack", ["SQLite and folder"], indirect=True)
 

@@ -1,7 +1,5 @@
 """A new version is rolled out under load: each process is stopped and started, one after another."""
 
-import pytest
-
 from tests.acceptance.conftest import Stack
 from tests.faults.ledger import Ledger
 from tests.faults.load import load
@@ -9,7 +7,6 @@ from tests.faults.servers import Web, make_token
 from tests.helpers import stop, wait_until
 
 
-@pytest.mark.timeout(300)
 def test_a_rolling_restart_under_load_loses_doubles_and_fails_nothing(stack: Stack, ledger: Ledger) -> None:
     fault = "workers, beat and web restarted one after another"
     token = make_token(stack)
