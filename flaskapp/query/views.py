@@ -127,7 +127,7 @@ def _beside(sql: str, parameters: dict[str, Any]) -> dict[str, Any]:
     """What the form and the list of tables need, on every page."""
     return {
         "sql": sql,
-        "names": names_in(sql),
+        "names": names_in(sql)[: limits.MOST_PARAMETERS],
         "parameters": parameters,
         "views": VIEWS,
         "tables": loaded_tables(db.session(), current_user.visible_owner),

@@ -179,6 +179,14 @@ def test_a_question_without_its_parameter_gets_a_field_and_loses_nothing(site: F
     assert browser.get(f"{place}/answer.json").json["rows"] == [[7]]
 
 
+def test_a_question_with_far_too_many_parameters_does_not_become_a_page_of_fields(site: Flask, doors: Doors) -> None:
+    browser = doors.signed_in()
+    sql = "SELECT " + ", ".join(f":p{n}" for n in range(40_000))
+    sent = browser.post("/query", data={"sql": sql, "csrf_token": csrf_of(browser, "/query")})
+    assert sent.status_code == 422
+    assert sent.text.count('name="p_') == 50
+
+
 def test_a_saved_question_run_by_another_sees_what_that_other_may_see(site: Flask, doors: Doors) -> None:
     boss, viewer = doors.signed_in("boss", "operator"), doors.signed_in("vera")
     doors.script("boss", "operator").submit()
