@@ -1,5 +1,6 @@
 """The pages of saved questions, and of the attacks that are tried on this installation."""
 
+from collections.abc import Mapping
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -64,8 +65,7 @@ def schedule(saved_id: str) -> ResponseReturnValue:
         saving.set_alert(db.session(), found, form.get("alert_column", ""), sign, value)
     except BadArguments as refusal:
         db.session.rollback()
-        flash(str(refusal), "warning")
-        return redirect(url_for("query.saved", saved_id=saved_id), 303)
+        return _page(_saved(saved_id), form, str(refusal)), 422
     write_audit(db.session(), "query.schedule", saved_id, found.crontab or "only when asked")
     db.session.commit()
     flash("Kept. It runs by itself now." if found.crontab else "Kept. It runs when somebody asks.")
@@ -119,7 +119,8 @@ def try_safety() -> ResponseReturnValue:
     return redirect(url_for("query.safety"), 303)
 
 
-def _page(found: SavedQuery) -> str:
+def _page(found: SavedQuery, typed: Mapping[str, str] | None = None, problem: str = "") -> str:
+    """`typed`: what was sent and cannot be kept stands in the form again, with the reason."""
     parameters: dict[str, Any] = loads(found.parameters) | _sent_parameters(request.args, found.sql)
     mine = db.select(QueryRun).where(QueryRun.saved_id == found.id).order_by(QueryRun.created_at.desc()).limit(10)
     if current_user.visible_owner is not None:
@@ -133,9 +134,23 @@ def _page(found: SavedQuery) -> str:
         next_there=found.next_due_at.astimezone(ZoneInfo(found.timezone)) if found.next_due_at else None,
         runs=[(run, jobs.get(run.job_id)) for run in runs],
         may_change=_may_change(found),
+        settings=_settings(found) if typed is None else typed,
+        problem=problem,
         signs=saving.SIGNS,
         **_beside(found.sql, parameters),
     )
+
+
+def _settings(found: SavedQuery) -> dict[str, str]:
+    """As the form names them."""
+    return {
+        "crontab": found.crontab or "",
+        "timezone": found.timezone,
+        "mail_to": ", ".join(found.mail_to.split("\n")),
+        "alert_column": found.alert_column or "",
+        "alert_sign": found.alert_sign or "",
+        "alert_value": found.alert_number,
+    }
 
 
 def _saved(saved_id: str) -> SavedQuery:
