@@ -43,7 +43,9 @@ def ask() -> ResponseReturnValue:
     keep = request.form.get("keep") == "1"
     saved_id = request.form.get("saved_id") or None
     try:
-        if saved_id is not None and saving.saved_by_id(db.session(), saved_id) is None:
+        saved = saving.saved_by_id(db.session(), saved_id) if saved_id else None
+        if saved is None or saved.sql.strip() != sql.strip():
+            # Changed, it is another question: it may be kept under a name of its own.
             saved_id = None
         asked = actions.ask(db.session(), sql, parameters, current_user.name, saved_id, keep)
     except BadArguments as refusal:

@@ -198,7 +198,8 @@ def test_a_saved_question_run_by_another_sees_what_that_other_may_see(site: Flas
     page = viewer.get(place).text
     saved_id = place.rpartition("/")[2]
     assert 'name="p_not" value="x"' in page
-    answer = asked(site, viewer, "SELECT DISTINCT owner FROM job WHERE task <> :not", p_not="x", saved_id=saved_id)
+    sql = "SELECT DISTINCT owner FROM job WHERE task <> :not ORDER BY owner"
+    answer = asked(site, viewer, sql, p_not="x", saved_id=saved_id)
     assert viewer.get(f"{answer}/answer.json").json["rows"] == [["vera"]]
     # Through the task too: whoever submits it asks with their own rights.
     job = doors.script("vera").submit("query.run_saved", [saved_id])
@@ -208,6 +209,18 @@ def test_a_saved_question_run_by_another_sees_what_that_other_may_see(site: Flas
         assert (run.owner, run.row_count) == ("vera", 1)
     refused = viewer.post(f"/query/saved/{saved_id}/delete", data={"csrf_token": csrf_of(viewer, place)})
     assert refused.status_code == 403
+
+
+def test_a_saved_question_that_was_changed_is_another_one(site: Flask, doors: Doors) -> None:
+    ada, eve = doors.signed_in("ada"), doors.signed_in("eve")
+    place = post(ada, f"{asked(site, ada, 'SELECT 1 AS one')}/save", name="One")
+    saved_id = place.rpartition("/")[2]
+    assert "Name to keep it under" not in ada.get(asked(site, ada, "SELECT 1 AS one", saved_id=saved_id)).text
+    changed = asked(site, ada, "SELECT 2 AS two", saved_id=saved_id)
+    assert post(ada, f"{changed}/save", name="Two") != place
+    # Nor does what somebody else makes of it decide which columns it has.
+    asked(site, eve, "SELECT 3 AS three", saved_id=saved_id)
+    post(ada, f"{place}/schedule", alert_column="one", alert_sign=">", alert_value="1")
 
 
 def test_a_saved_question_goes_by_the_clock_of_the_installation(
