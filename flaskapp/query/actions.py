@@ -1,18 +1,19 @@
 """What people do with questions: ask, look at the answer, keep one under a name."""
 
+import json
 import math
 from typing import Any
 from uuid import uuid4
 
 from flask import current_app
-from kombu.utils.json import dumps, loads
+from kombu.utils.json import loads
 from sqlalchemy import select
 from sqlalchemy.orm import Session, undefer
 
 from flaskapp.errors import BadArguments
 from flaskapp.query import limits
 from flaskapp.query.child.parameters import names_in
-from flaskapp.query.models import QueryRun
+from flaskapp.query.models import QueryRun, SavedQuery
 
 
 def ask(
@@ -32,7 +33,7 @@ def ask(
         id=query_id,
         owner=owner,
         sql=sql,
-        parameters=dumps(kept),
+        parameters=json.dumps(kept),
         saved_id=saved_id,
         job_id=result.id,
         keep=keep,
@@ -86,6 +87,11 @@ def of_job(session: Session, job_id: str) -> QueryRun | None:
 def newest(session: Session, owner: str | None, limit: int = 20) -> list[QueryRun]:
     query = select(QueryRun).order_by(QueryRun.created_at.desc(), QueryRun.id).limit(limit)
     return list(session.scalars(query if owner is None else query.where(QueryRun.owner == owner)))
+
+
+def parameters_of(asked: QueryRun | SavedQuery) -> dict[str, Any]:
+    # Not as kombu reads JSON: there a name `__type__` would have a meaning.
+    return dict(json.loads(asked.parameters))
 
 
 def columns_of(query: QueryRun) -> list[str]:

@@ -34,7 +34,7 @@ def save(query_id: str) -> ResponseReturnValue:
         abort(404, "There is no such question, or it belongs to somebody else.")
     try:
         saved = saving.save(
-            db.session(), request.form.get("name", ""), run.sql, loads(run.parameters), current_user.name
+            db.session(), request.form.get("name", ""), run.sql, actions.parameters_of(run), current_user.name
         )
     except BadArguments as refusal:
         db.session.rollback()
@@ -121,7 +121,7 @@ def try_safety() -> ResponseReturnValue:
 
 def _page(found: SavedQuery, typed: Mapping[str, str] | None = None, problem: str = "") -> str:
     """`typed`: what was sent and cannot be kept stands in the form again, with the reason."""
-    parameters: dict[str, Any] = loads(found.parameters) | _sent_parameters(request.args, found.sql)
+    parameters: dict[str, Any] = actions.parameters_of(found) | _sent_parameters(request.args, found.sql)
     mine = db.select(QueryRun).where(QueryRun.saved_id == found.id).order_by(QueryRun.created_at.desc()).limit(10)
     if current_user.visible_owner is not None:
         mine = mine.where(QueryRun.owner == current_user.name)

@@ -4,6 +4,7 @@ A rhythm is a crontab in its own zone. Beat asks each minute what is due; each d
 `next_due_at` first.
 """
 
+import json
 import math
 from datetime import datetime
 from typing import Any
@@ -36,7 +37,7 @@ def save(session: Session, name: str, sql: str, parameters: dict[str, Any], owne
     if session.scalar(sa.select(SavedQuery.id).where(SavedQuery.name == name).limit(1)) is not None:
         raise BadArguments("There is a saved question of that name. Choose another one: schedules ask by it.")
     kept = checked(sql, {wanted: parameters.get(wanted, "") for wanted in names_in(sql)})
-    saved = SavedQuery(id=str(uuid4()), owner=owner, name=name, sql=sql, parameters=dumps(kept))
+    saved = SavedQuery(id=str(uuid4()), owner=owner, name=name, sql=sql, parameters=json.dumps(kept))
     session.add(saved)
     session.flush()
     return saved

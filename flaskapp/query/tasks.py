@@ -6,7 +6,7 @@ from uuid import uuid4
 import sqlalchemy as sa
 from celery import shared_task
 from celery.exceptions import Ignore
-from kombu.utils.json import dumps, loads
+from kombu.utils.json import dumps
 
 from flaskapp.accounts.actions import account_by_name
 from flaskapp.accounts.models import Role
@@ -39,7 +39,7 @@ def run(self: Any, query_id: str) -> dict[str, Any]:
 def answer_into(query_id: str) -> dict[str, Any]:
     """Ask, and write the answer into the question's row; a refusal is noted there too, and raised."""
     query = db.session.get_one(QueryRun, query_id)
-    sql, parameters, owner = query.sql, loads(query.parameters), query.owner
+    sql, parameters, owner = query.sql, actions.parameters_of(query), query.owner
     try:
         sees_all = may_see_all(owner)
         # No transaction stays open while the database thinks.

@@ -6,7 +6,6 @@ from typing import Any
 from flask import Blueprint, Response, abort, current_app, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
-from kombu.utils.json import loads
 
 from flaskapp.accounts.audit import nothing_changed, write_audit
 from flaskapp.errors import BadArguments
@@ -67,7 +66,7 @@ def show(query_id: str) -> ResponseReturnValue:
         found = _or_404(query_id)
     if request.args.get("part") == "run":
         return Response(render_template("query/_run.html", **_shown(found)), headers={"Cache-Control": "no-store"})
-    return render_template("query/show.html", **_shown(found), **_beside(found.sql, loads(found.parameters)))
+    return render_template("query/show.html", **_shown(found), **_beside(found.sql, actions.parameters_of(found)))
 
 
 @query.post("/<query_id>/cancel")
@@ -177,7 +176,7 @@ def _shown(found: QueryRun) -> dict[str, Any]:
 
 def _link(found: QueryRun, saved: Any) -> str:
     """For others, who ask it with their own rights; empty if it is too long: then a saved one is shared by its page."""
-    fields = _as_fields(loads(found.parameters))
+    fields = _as_fields(actions.parameters_of(found))
     if saved is not None and saved.sql == found.sql:
         link = url_for("query.saved", saved_id=saved.id, **fields, _external=True)
     else:

@@ -180,6 +180,18 @@ def test_a_question_without_its_parameter_gets_a_field_and_loses_nothing(site: F
     assert browser.get(f"{place}/answer.json").json["rows"] == [[7]]
 
 
+def test_a_parameter_may_have_any_name(site: Flask, doors: Doors) -> None:
+    browser = doors.signed_in()
+    fields = {"p___type__": "uuid", "p___value__": "x"}
+    place = asked(site, browser, "SELECT :__type__ AS a, :__value__ AS b", **fields)
+    assert browser.get(f"{place}/answer.json").json["rows"] == [["uuid", "x"]]
+    saved = post(browser, f"{place}/save", place, name="Any name")
+    assert 'name="p___type__" value="uuid"' in browser.get(saved).text
+    job = doors.script().submit("query.run_saved", [saved.rpartition("/")[2]])
+    run_all(site)
+    assert doors.script().get(f"/jobs/{job['id']}").json["state"] == "succeeded"
+
+
 def test_a_question_with_far_too_many_parameters_does_not_become_a_page_of_fields(site: Flask, doors: Doors) -> None:
     browser = doors.signed_in()
     sql = "SELECT " + ", ".join(f":p{n}" for n in range(40_000))
