@@ -110,6 +110,22 @@ def test_a_mail_that_shows_not_all_columns_says_so(site: Flask, doors: Doors) ->
     run_all(site)
     (mail,) = (mail for mail in all_mails(site) if mail["Subject"] == "Wide")
     assert "3 more columns are in answer.csv." in mail.get_body(("html",)).get_content()
+    assert "… 3 more columns in answer.csv" in mail.get_body(("plain",)).get_content()
+
+
+def test_an_answer_is_mailed_however_wide_it_is_and_whatever_its_texts_hold(site: Flask, doors: Doors) -> None:
+    browser = doors.signed_in()
+    columns = ", ".join(f"n.big AS c{n}" for n in range(300))
+    texts = (
+        "SELECT hex(zeroblob(200)) || char(0) AS big FROM json_each('[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18]')"
+    )
+    sql = f"SELECT 'a' || char(0) || 'b' AS odd, {columns} FROM ({texts}) AS n"
+    saved = post(browser, f"{asked(site, browser, sql)}/save", name="Very wide")
+    post(browser, f"{saved}/schedule", mail_to="bob@example.org")
+    job_id = post(browser, f"{saved}/run").rpartition("/")[2]
+    run_all(site)
+    assert doors.script().get(f"/jobs/{job_id}").json["result"]["mail"] == "Mailed to 1."
+    assert [mail["Subject"] for mail in all_mails(site)] == ["Very wide"]
 
 
 def test_a_threshold_keeps_its_digits_however_often_its_form_is_sent(site: Flask, doors: Doors) -> None:
