@@ -122,6 +122,9 @@ def set_alert(session: Session, saved: SavedQuery, column: str, sign: str, value
     if (known := _last_columns(session, saved)) and column not in known:
         # A misspelt one would never be crossed, and nobody would know.
         raise BadArguments(f"The last answer has no column {column}. It has: {', '.join(known)[:500]}.")
+    if (saved.alert_column, saved.alert_sign, saved.alert_value) != (column, sign, number):
+        # Nobody has looked yet whether this one is crossed.
+        saved.alert_since = None
     saved.alert_column, saved.alert_sign, saved.alert_value = column, sign, number
 
 

@@ -138,6 +138,19 @@ def test_a_threshold_keeps_its_digits_however_often_its_form_is_sent(site: Flask
         assert shown[1] == number
 
 
+def test_another_threshold_is_not_crossed_before_anybody_looked(site: Flask, doors: Doors) -> None:
+    browser = doors.signed_in()
+    place = post(browser, f"{asked(site, browser, 'SELECT 20 AS jobs')}/save", name="Twenty")
+    alert = {"alert_column": "jobs", "alert_sign": ">"}
+    post(browser, f"{place}/schedule", **alert, alert_value="10")
+    post(browser, f"{place}/run")
+    run_all(site)
+    post(browser, f"{place}/schedule", **alert, alert_value="10")
+    assert "jobs &gt; 10 since" in browser.get(place).text
+    post(browser, f"{place}/schedule", **alert, alert_value="1000")
+    assert "jobs &gt; 1000 since" not in browser.get(place).text
+
+
 def test_a_chart_has_no_style_no_script_and_no_markup_of_the_data(site: Flask, doors: Doors) -> None:
     browser = doors.signed_in()
     hostile = 'SELECT \'<script>alert(1)</script>\' AS "<img src=x>", 3 AS """><script>" UNION ALL SELECT \'b\', 4'
