@@ -202,12 +202,13 @@ def _sent_parameters(fields: Any, sql: str) -> dict[str, Any]:
 
 
 def _value(text: str) -> Any:
-    """A number if it is written like one; a form has only texts."""
+    """A number if it is written like one and no database has to refuse it; a form has only texts."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
         return text
-    return value if isinstance(value, int | float) and not isinstance(value, bool) and str(value) == text else text
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and str(value) == text
+    return value if is_number and -(2**63) <= value < 2**63 else text
 
 
 def _or_404(query_id: str) -> QueryRun:

@@ -209,6 +209,13 @@ def test_a_question_without_its_parameter_gets_a_field_and_loses_nothing(site: F
     assert browser.get(f"{place}/answer.json").json["rows"] == [[7]]
 
 
+def test_digits_that_are_no_number_of_64_bits_are_a_text(site: Flask, doors: Doors) -> None:
+    browser = doors.signed_in()
+    for typed, value in (("12345678901234567890", "12345678901234567890"), ("-7", -7), ("007", "007"), ("2.5", 2.5)):
+        place = asked(site, browser, "SELECT :number AS number", p_number=typed)
+        assert browser.get(f"{place}/answer.json").json["rows"] == [[value]]
+
+
 def test_a_parameter_may_have_any_name(site: Flask, doors: Doors) -> None:
     browser = doors.signed_in()
     fields = {"p___type__": "uuid", "p___value__": "x"}
