@@ -26,6 +26,7 @@ from flaskapp.query.models import QueryRun, SavedQuery
 from flaskapp.worker.rhythms import read_rhythm
 
 _LONGEST_RHYTHM = 100
+MOST_LISTED = 200
 SIGNS = (">", ">=", "<", "<=", "=", "<>")
 
 
@@ -43,8 +44,11 @@ def save(session: Session, name: str, sql: str, parameters: dict[str, Any], owne
     return saved
 
 
-def all_saved(session: Session) -> list[SavedQuery]:
-    return list(session.scalars(sa.select(SavedQuery).order_by(SavedQuery.name, SavedQuery.id).limit(200)))
+def all_saved(session: Session, owner: str) -> list[SavedQuery]:
+    """Those of `owner` first: however many others keep, they hide none of them, nor its alert."""
+    others_last = sa.case((SavedQuery.owner == owner, 0), else_=1)
+    found = sa.select(SavedQuery).order_by(others_last, SavedQuery.name, SavedQuery.id)
+    return list(session.scalars(found.limit(MOST_LISTED)))
 
 
 def saved_by_id(session: Session, saved_id: str) -> SavedQuery | None:

@@ -119,7 +119,8 @@ def _editor(sql: str, parameters: dict[str, Any], error: str = "") -> str:
         "query/index.html",
         error=error,
         recent=_recent(),
-        saved=saving.all_saved(db.session()),
+        saved=saving.all_saved(db.session(), current_user.name),
+        most_listed=saving.MOST_LISTED,
         **_beside(sql, parameters),
     )
 

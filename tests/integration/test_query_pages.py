@@ -21,6 +21,7 @@ from flaskapp.extensions import db
 from flaskapp.jobs import control
 from flaskapp.jobs.clock import seconds_from_now
 from flaskapp.jobs.models import Job
+from flaskapp.query import saving
 from flaskapp.query.models import QueryRun, SavedQuery
 from flaskapp.query.showing import cell
 from flaskapp.query.tasks import submit_due
@@ -149,6 +150,19 @@ def test_another_threshold_is_not_crossed_before_anybody_looked(site: Flask, doo
     assert "jobs &gt; 10 since" in browser.get(place).text
     post(browser, f"{place}/schedule", **alert, alert_value="1000")
     assert "jobs &gt; 1000 since" not in browser.get(place).text
+
+
+def test_however_much_others_keep_hides_no_question_of_ones_own(site: Flask, doors: Doors) -> None:
+    browser = doors.signed_in("ada")
+    post(browser, f"{asked(site, browser, 'SELECT 1 AS one')}/save", name="Mine")
+    assert "yours before those of others" not in browser.get("/query").text
+    with site.app_context():
+        for number in range(200):
+            saving.save(db.session(), f"A {number}", "SELECT 1", {}, "eve")
+        db.session.commit()
+    page = browser.get("/query").text
+    assert "<bdi>Mine</bdi>" in page
+    assert "The first 200, yours before those of others." in page
 
 
 def test_a_chart_has_no_style_no_script_and_no_markup_of_the_data(site: Flask, doors: Doors) -> None:
