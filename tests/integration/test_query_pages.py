@@ -1,6 +1,7 @@
 """The pages of questions: ask, sort, chart, take home, keep, schedule."""
 
 import io
+import json
 import re
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -9,6 +10,7 @@ from email.policy import SMTP
 from html import unescape
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import polars
 import pytest
@@ -25,6 +27,7 @@ from flaskapp.query import saving
 from flaskapp.query.models import QueryRun, SavedQuery
 from flaskapp.query.showing import cell
 from flaskapp.query.tasks import submit_due
+from flaskapp.uploads.models import Upload
 from flaskapp.worker.testing import run_due_jobs
 from tests.helpers import make_current
 from tests.integration.doors_fixtures import Doors, csrf_of, doors  # noqa: F401
@@ -163,6 +166,26 @@ def test_however_much_others_keep_hides_no_question_of_ones_own(site: Flask, doo
     page = browser.get("/query").text
     assert "<bdi>Mine</bdi>" in page
     assert "The first 200, yours before those of others." in page
+
+
+def test_a_list_that_holds_not_all_tables_or_columns_says_so(site: Flask, doors: Doors) -> None:
+    browser = doors.signed_in("ada")
+    report = json.dumps({"columns": [{"name": f"c{n}", "type": "text"} for n in range(103)]})
+
+    def upload(number: int) -> None:
+        file = {"name": "a.csv", "size": 1, "digest": "0" * 64, "job_id": f"loads {number}"}
+        db.session.add(Upload(id=str(uuid4()), owner="ada", **file, table_name=f"t_{number}", report=report))
+
+    with site.app_context():
+        for number in range(40):
+            upload(number)
+        db.session.commit()
+        assert "The newest 40" not in browser.get("/query").text
+        upload(40)
+        db.session.commit()
+    page = browser.get("/query").text
+    assert "The newest 40 of 41 tables." in page
+    assert page.count("3 more columns") == 40
 
 
 def test_a_chart_has_no_style_no_script_and_no_markup_of_the_data(site: Flask, doors: Doors) -> None:
