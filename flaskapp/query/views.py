@@ -100,16 +100,16 @@ def download(query_id: str, kind: str) -> Response:
     found = _or_404(query_id)
     if found.columns is None or kind not in ("csv", "json", "parquet"):
         abort(404, "There is no answer to take home.")
-    columns, rows = actions.columns_of(found), actions.rows_of(found)
+    columns, rows, truncated = actions.columns_of(found), actions.rows_of(found), found.truncated
+    # Whoever waits for a turn to write holds no connection meanwhile.
+    db.session.remove()
     if kind == "csv":
         response = Response(exporting.as_csv(columns, rows), mimetype="text/csv")
     elif kind == "json":
-        response = Response(exporting.as_json(columns, rows, found.truncated), mimetype="application/json")
+        response = Response(exporting.as_json(columns, rows, truncated), mimetype="application/json")
     else:
-        response = Response(
-            exporting.as_parquet(columns, rows, found.truncated), mimetype="application/vnd.apache.parquet"
-        )
-    name = exporting.file_name(f"answer-{query_id[:8]}", kind, found.truncated)
+        response = Response(exporting.as_parquet(columns, rows, truncated), mimetype="application/vnd.apache.parquet")
+    name = exporting.file_name(f"answer-{query_id[:8]}", kind, truncated)
     response.headers.set("Content-Disposition", "attachment", filename=name)
     return response
 

@@ -81,6 +81,19 @@ def test_a_download_runs_in_no_spreadsheet_and_keeps_its_types(site: Flask, door
     assert browser.get(f"{place}/answer.exe").status_code == 404
 
 
+def test_whoever_waits_for_a_download_holds_no_connection(
+    site: Flask, doors: Doors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    browser = doors.signed_in()
+    place = asked(site, browser, MIXED)
+    held: list[int] = []
+    with site.app_context():
+        pool: Any = db.engine.pool
+    monkeypatch.setattr("flaskapp.query.exporting.as_parquet", lambda *_: held.append(pool.checkedout()) or b"PAR1")
+    assert browser.get(f"{place}/answer.parquet").data == b"PAR1"
+    assert held == [0]
+
+
 def test_what_is_taken_home_of_a_truncated_answer_says_so(
     site: Flask, doors: Doors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
