@@ -98,12 +98,15 @@ def safety() -> str:
     last = queries.jobs(db.session(), Filter(task=try_attacks.name), limit=1).jobs
     job = last[0] if last else None
     told = loads(job.result or "[]") if job is not None and job.state == JobState.SUCCEEDED else []
-    outcomes = {place: {"held": held, "words": words} for place, (held, words) in enumerate(told)}
+    # By name: since they were tried, an upgrade may have changed the table.
+    by_name = {name: {"held": held, "words": words} for held, words, *names in told for name in names}
+    attacks = attacks_here()
+    outcomes = {attack.name: by_name[attack.name] for attack in attacks if attack.name in by_name}
     return render_template(
         template,
         job=job,
         held_back=why_held(db.session(), job) if job is not None else "",
-        attacks=attacks_here(),
+        attacks=attacks,
         outcomes=outcomes,
         held=sum(bool(each["held"]) for each in outcomes.values()),
         database=db.engine.dialect.name,

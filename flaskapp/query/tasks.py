@@ -90,8 +90,8 @@ def forget() -> int:
 
 
 @shared_task(name="query.try_attacks", bind=True, internal=True)
-def try_attacks(self: Any, owner: str) -> list[tuple[bool, str]]:
-    """Every known attack on this installation, as `owner`: whether it was held off, and what came of it."""
+def try_attacks(self: Any, owner: str) -> list[tuple[bool, str, str]]:
+    """Every known attack on this installation, as `owner`: was it held off, what came of it, how is it called?"""
     sees_all = may_see_all(owner)
     attacks = safety.attacks_here()
     db.session.rollback()
@@ -99,7 +99,7 @@ def try_attacks(self: Any, owner: str) -> list[tuple[bool, str]]:
     for done, attack in enumerate(attacks):
         self.progress(done, len(attacks), attack.name)
         outcome = safety.attempt(attack, owner, sees_all)
-        outcomes.append((outcome.held_off, outcome.words[:300]))
+        outcomes.append((outcome.held_off, outcome.words[:300], attack.name))
     return outcomes
 
 

@@ -24,6 +24,7 @@ from flaskapp.jobs import control
 from flaskapp.jobs.clock import seconds_from_now
 from flaskapp.jobs.models import Job
 from flaskapp.query import saving
+from flaskapp.query.attacks import ALL, ATTACKS, Attack
 from flaskapp.query.models import QueryRun, SavedQuery
 from flaskapp.query.showing import cell
 from flaskapp.query.tasks import submit_due
@@ -540,3 +541,24 @@ def test_every_attack_is_shown_with_what_came_of_it(site: Flask, doors: Doors, t
     held = re.search(r"<b>(\d+)</b> of (\d+) held off", page)
     assert held
     assert held[1] == held[2]
+
+
+def test_attacks_that_came_with_an_upgrade_count_as_tried_only_once_they_are(
+    site: Flask, doors: Doors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boss = doors.signed_in("boss", "operator")
+    post(boss, "/query/safety")
+    old = [Attack("old", "DELETE FROM job"), Attack("gone", "SELECT 1")]
+    monkeypatch.setattr("flaskapp.query.safety.ATTACKS", old)
+    run_all(site)
+    assert "<b>1</b> of 2 held off" in boss.get("/query/safety").text
+    monkeypatch.setattr("flaskapp.query.safety.ATTACKS", [Attack("new", "SELECT 2"), old[0]])
+    assert "<b>1</b> of 1 held off" in boss.get("/query/safety").text
+    monkeypatch.setattr("flaskapp.query.safety.ATTACKS", [Attack("new", "SELECT 2")])
+    assert "the attacks have changed" in boss.get("/query/safety").text
+
+
+def test_each_attack_has_a_name_of_its_own() -> None:
+    for backend in ALL:
+        names = [attack.name for attack in ATTACKS if backend in attack.on]
+        assert len(names) == len(set(names))
