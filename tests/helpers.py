@@ -303,3 +303,25 @@ def where_it_stands(process: Process) -> str:
         process.popen.wait(5)
     kill(process)
     return process.says()[-8000:]
+
+
+def asking_below(pid: int) -> list[int]:
+    """The processes below this one that ask a question."""
+    parents, asking = {}, []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            words = status.read_text().rpartition(")")[2].split()
+            command = (status.parent / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        number = int(status.parent.name)
+        parents[number] = int(words[1])
+        if command[1:3] == [b"-m", b"child"] and words[0] != "Z":
+            asking.append(number)
+
+    def is_below(number: int) -> bool:
+        while number in parents and number != pid:
+            number = parents[number]
+        return number == pid
+
+    return [number for number in asking if is_below(number)]

@@ -59,7 +59,8 @@ SCHEMAS: dict[str, Schema] = {
                 **maybe(TEXT),
                 "minLength": 1,
                 "maxLength": 255,
-                "description": "While a live job holds it, submitting again answers 200 with that job.",
+                "description": "While a live job holds it, submitting again answers 200 with that job. Those of the "
+                "application's own jobs are refused.",
             },
             "limit_key": {
                 **maybe(TEXT),

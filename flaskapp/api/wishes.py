@@ -5,6 +5,7 @@ The web API and `flask jobs submit` come through here, so both refuse the same t
 
 import difflib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -24,6 +25,8 @@ from flaskapp.worker.celery_app import Offload
 
 FIELDS = ("task", "args", "kwargs", "queue", "run_at", "unique_key", "limit_key", "max_attempts")
 MOST_ATTEMPTS = 1000
+#: Of the application's own jobs: whoever held one would keep a mail from leaving, or the attacks from being tried.
+_OWN_KEYS = re.compile(r"mail:[^:]*:\d+|query\.safety")
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ def read_wish(fields: object, where: str = "") -> Asked:
         kwargs=_container(fields, "kwargs", dict, 'an object, e.g. {"key": "value"}', where),
         queue=_queue(fields, where),
         run_at=time_field(fields, "run_at", where),
-        unique_key=text_field(fields, "unique_key", 255, where),
+        unique_key=_unique_key(fields, where),
         limit_key=text_field(fields, "limit_key", 255, where),
         max_attempts=integer_field(fields, "max_attempts", 1, MOST_ATTEMPTS, where),
     )
@@ -131,6 +134,13 @@ def _queue(fields: dict[str, Any], where: str) -> str | None:
     if name is not None and name not in QUEUES:
         raise BadArguments(f"{where}queue {name!r} does not exist. The queues are: {', '.join(QUEUES)}.")
     return name
+
+
+def _unique_key(fields: dict[str, Any], where: str) -> str | None:
+    key = text_field(fields, "unique_key", 255, where)
+    if key is not None and _OWN_KEYS.fullmatch(key):
+        raise BadArguments(f"{where}unique_key {key!r} is one of the application's own. Choose another.")
+    return key
 
 
 def _check_arguments(asked: Asked, where: str) -> None:

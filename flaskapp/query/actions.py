@@ -1,11 +1,12 @@
 """What people do with questions: ask, look at the answer, keep one under a name."""
 
+import json
 import math
 from typing import Any
 from uuid import uuid4
 
 from flask import current_app
-from kombu.utils.json import dumps, loads
+from kombu.utils.json import loads
 from sqlalchemy import and_, select
 from sqlalchemy.orm import Session, undefer
 
@@ -14,7 +15,7 @@ from flaskapp.jobs.lifecycle import LIVE_STATES
 from flaskapp.jobs.models import Job
 from flaskapp.query import limits
 from flaskapp.query.child.parameters import names_in
-from flaskapp.query.models import QueryRun
+from flaskapp.query.models import QueryRun, SavedQuery
 
 #: From here on a person's questions go by age.
 _MOST_TURNS = 20
@@ -38,7 +39,7 @@ def ask(
         id=query_id,
         owner=owner,
         sql=sql,
-        parameters=dumps(kept),
+        parameters=json.dumps(kept),
         saved_id=saved_id,
         job_id=result.id,
         keep=keep,
@@ -98,6 +99,11 @@ def of_job(session: Session, job_id: str) -> QueryRun | None:
 def newest(session: Session, owner: str | None, limit: int = 20) -> list[QueryRun]:
     query = select(QueryRun).order_by(QueryRun.created_at.desc(), QueryRun.id).limit(limit)
     return list(session.scalars(query if owner is None else query.where(QueryRun.owner == owner)))
+
+
+def parameters_of(asked: QueryRun | SavedQuery) -> dict[str, Any]:
+    # Not as kombu reads JSON: there a name `__type__` would have a meaning.
+    return dict(json.loads(asked.parameters))
 
 
 def columns_of(query: QueryRun) -> list[str]:

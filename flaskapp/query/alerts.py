@@ -1,6 +1,7 @@
 """What follows a saved question's answer: has its threshold been crossed, and who gets it by mail?"""
 
 import logging
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,8 @@ _CROSSED: dict[str, Callable[[float, float], bool]] = {
     "=": lambda value, limit: value == limit,
     "<>": lambda value, limit: value != limit,
 }
+#: As answers have them.
+_ENDLESS = {"Infinity": math.inf, "-Infinity": -math.inf}
 
 
 def look(session: Session, saved_id: str, query_id: str) -> str:
@@ -44,5 +47,12 @@ def is_crossed(saved: SavedQuery, columns: list[str], rows: list[list[Any]]) -> 
     if saved.alert_column not in columns or saved.alert_sign not in _CROSSED or saved.alert_value is None:
         return False
     place, compare, limit = columns.index(saved.alert_column), _CROSSED[saved.alert_sign], saved.alert_value
-    numbers = (as_number(row[place]) for row in rows)
+    numbers = (_compared(row[place]) for row in rows)
     return any(compare(number, limit) for number in numbers if number is not None)
+
+
+def _compared(value: Any) -> float | None:
+    """What has no end is a number too; true and false are the 1 and 0 that other databases answer."""
+    if isinstance(value, bool):
+        return float(value)
+    return _ENDLESS[value] if isinstance(value, str) and value in _ENDLESS else as_number(value)

@@ -91,7 +91,7 @@ def ask(
         request["patience"] = leftovers.WAIT_SECONDS
 
         def let_in(connection_id: int) -> AbstractContextManager[None]:
-            return _pass(engine, connection_id, owner, sees_all)
+            return _pass(engine, reader, connection_id, owner, sees_all)
 
     started = time.monotonic()
     answer = _Child(request, seconds, still_wanted).answer(let_in)
@@ -127,7 +127,7 @@ def _nothing(_connection_id: int) -> Iterator[None]:
 
 
 @contextmanager
-def _pass(engine: Engine, connection_id: int, owner: str, sees_all: bool) -> Iterator[None]:
+def _pass(engine: Engine, reader: access.Reader, connection_id: int, owner: str, sees_all: bool) -> Iterator[None]:
     """While it asks, the connection sees what `owner` sees. One that was left behind is replaced, never believed."""
     table = QueryPass.__table__
     mine = sa.delete(QueryPass).where(QueryPass.connection == connection_id)
@@ -135,7 +135,7 @@ def _pass(engine: Engine, connection_id: int, owner: str, sees_all: bool) -> Ite
         connection.execute(mine)
         connection.execute(sa.insert(table).values(connection=connection_id, owner=owner, sees_all=sees_all))  # type: ignore[arg-type]
     try:
-        with leftovers.asked(engine, connection_id):
+        with leftovers.asked(engine, reader, connection_id):
             yield
     finally:
         with engine.begin() as connection:

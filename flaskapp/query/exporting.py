@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from flaskapp.uploads.escaping import csv_lines
 
 _WRITER = Path(__file__).parent / "parquet.py"
 _WRITER_SECONDS = 60
+#: Each writer takes 200 MB, and the web process has hundreds of threads: the others wait.
+_turns = threading.BoundedSemaphore(2)
 
 
 def file_name(stem: str, kind: str, truncated: bool) -> str:
@@ -34,13 +37,14 @@ def as_json(columns: list[str], rows: list[list[Any]], truncated: bool) -> str:
 
 def as_parquet(columns: list[str], rows: list[list[Any]], truncated: bool) -> bytes:
     """Written by a process of its own: what it needs for that is much more than a web process should keep."""
-    done = subprocess.run(
-        [sys.executable, "-P", str(_WRITER)],
-        input=json.dumps({"columns": unique(columns), "rows": rows, "truncated": truncated}).encode(),
-        stdout=subprocess.PIPE,
-        timeout=_WRITER_SECONDS,
-        check=True,
-    )
+    with _turns:
+        done = subprocess.run(
+            [sys.executable, "-P", str(_WRITER)],
+            input=json.dumps({"columns": unique(columns), "rows": rows, "truncated": truncated}).encode(),
+            stdout=subprocess.PIPE,
+            timeout=_WRITER_SECONDS,
+            check=True,
+        )
     return done.stdout
 
 

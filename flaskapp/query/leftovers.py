@@ -5,11 +5,12 @@ with it. The account for questions sees its own connections, so the child looks,
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 
 import sqlalchemy as sa
 from sqlalchemy import Engine
 
+from flaskapp.query.access import Reader
 from flaskapp.query.child.postgresql import ASKED
 
 #: What was stopped is usually gone in a moment.
@@ -17,13 +18,16 @@ WAIT_SECONDS = 8.0
 
 
 @contextmanager
-def asked(engine: Engine, connection_id: int) -> Iterator[None]:
+def asked(engine: Engine, reader: Reader, connection_id: int) -> Iterator[None]:
     """While somebody waits for that connection's answer: MariaDB knows whom it was told to kill, PostgreSQL forgets.
 
     A lock, for whoever is killed lets go of it.
     """
     if engine.dialect.name != "postgresql":
-        yield
+        try:
+            yield
+        finally:
+            _kill(engine, reader, connection_id)
         return
     lock = {"class": ASKED, "id": connection_id}
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
@@ -32,3 +36,14 @@ def asked(engine: Engine, connection_id: int) -> Iterator[None]:
             yield
         finally:
             connection.execute(sa.text("SELECT pg_advisory_unlock(:class, :id)"), lock)
+
+
+def _kill(engine: Engine, reader: Reader, connection_id: int) -> None:
+    """It goes on for a child that is gone, and behind an answer that was cut off, until it writes to them."""
+    import pymysql
+
+    with (
+        suppress(pymysql.err.Error, OSError),
+        closing(pymysql.connect(**reader.connect_arguments(engine), read_timeout=5)) as connection,
+    ):
+        connection.cursor().execute(f"KILL {int(connection_id)}")

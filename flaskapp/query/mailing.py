@@ -16,6 +16,8 @@ from flaskapp.query.showing import cell, numeric_columns
 _ROWS = 50
 _COLUMNS = 12
 _TEXT_ROWS = 20
+#: SQLite's texts may hold one, no mail may.
+_NO_NUL = "\N{REPLACEMENT CHARACTER}"
 _CUT = "The answer was cut off: there is more than was kept."
 
 
@@ -48,7 +50,8 @@ def mail_answer(saved: SavedQuery, run: QueryRun, columns: list[str], rows: list
     )
     try:
         text = _text(saved, columns, rows, crossed, file) + (f"\n{_CUT}\n" if run.truncated else "")
-        actions.write(to, subject, text, html=html, attachments=attachments, owner=saved.owner)
+        texts = [each.replace("\0", _NO_NUL) for each in (text, html)]
+        actions.write(to, subject, texts[0], html=texts[1], attachments=attachments, owner=saved.owner)
     except BadArguments as refusal:
         return f"Not mailed: {refusal}"
     return f"Mailed to {len(to)}."
@@ -57,8 +60,9 @@ def mail_answer(saved: SavedQuery, run: QueryRun, columns: list[str], rows: list
 def _text(saved: SavedQuery, columns: list[str], rows: list[list[Any]], crossed: bool, file: str) -> str:
     alert = f"{saved.alert_words}\n\n" if crossed else ""
     lines = [
-        " | ".join(columns),
-        *(" | ".join("" if each is None else cell(each) for each in row) for row in rows[:_TEXT_ROWS]),
+        " | ".join(columns[:_COLUMNS]),
+        *(" | ".join("" if each is None else cell(each) for each in row[:_COLUMNS]) for row in rows[:_TEXT_ROWS]),
     ]
     more = f"\n… {len(rows) - _TEXT_ROWS:,} more rows in {file}" if len(rows) > _TEXT_ROWS else ""
+    more += f"\n… {len(columns) - _COLUMNS:,} more columns in {file}" if len(columns) > _COLUMNS else ""
     return f"{saved.name}\n\n{alert}" + "\n".join(lines) + more + "\n"

@@ -1,5 +1,6 @@
 """The pages of saved questions, and of the attacks that are tried on this installation."""
 
+from collections.abc import Mapping
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -22,6 +23,9 @@ from flaskapp.query.safety import attacks_here
 from flaskapp.query.tasks import run_saved, try_attacks
 from flaskapp.query.views import _beside, _sent_parameters, query
 
+#: They are tried one after the other; api/wishes.py lets nobody take it.
+SAFETY_KEY = "query.safety"
+
 
 @query.post("/<query_id>/save")
 def save(query_id: str) -> ResponseReturnValue:
@@ -30,7 +34,7 @@ def save(query_id: str) -> ResponseReturnValue:
         abort(404, "There is no such question, or it belongs to somebody else.")
     try:
         saved = saving.save(
-            db.session(), request.form.get("name", ""), run.sql, loads(run.parameters), current_user.name
+            db.session(), request.form.get("name", ""), run.sql, actions.parameters_of(run), current_user.name
         )
     except BadArguments as refusal:
         db.session.rollback()
@@ -61,8 +65,7 @@ def schedule(saved_id: str) -> ResponseReturnValue:
         saving.set_alert(db.session(), found, form.get("alert_column", ""), sign, value)
     except BadArguments as refusal:
         db.session.rollback()
-        flash(str(refusal), "warning")
-        return redirect(url_for("query.saved", saved_id=saved_id), 303)
+        return _page(_saved(saved_id), form, str(refusal)), 422
     write_audit(db.session(), "query.schedule", saved_id, found.crontab or "only when asked")
     db.session.commit()
     flash("Kept. It runs by itself now." if found.crontab else "Kept. It runs when somebody asks.")
@@ -95,12 +98,15 @@ def safety() -> str:
     last = queries.jobs(db.session(), Filter(task=try_attacks.name), limit=1).jobs
     job = last[0] if last else None
     told = loads(job.result or "[]") if job is not None and job.state == JobState.SUCCEEDED else []
-    outcomes = {place: {"held": held, "words": words} for place, (held, words) in enumerate(told)}
+    # By name: since they were tried, an upgrade may have changed the table.
+    by_name = {name: {"held": held, "words": words} for held, words, *names in told for name in names}
+    attacks = attacks_here()
+    outcomes = {attack.name: by_name[attack.name] for attack in attacks if attack.name in by_name}
     return render_template(
         template,
         job=job,
         held_back=why_held(db.session(), job) if job is not None else "",
-        attacks=attacks_here(),
+        attacks=attacks,
         outcomes=outcomes,
         held=sum(bool(each["held"]) for each in outcomes.values()),
         database=db.engine.dialect.name,
@@ -110,14 +116,15 @@ def safety() -> str:
 @query.post("/safety")
 @requires("operator")
 def try_safety() -> ResponseReturnValue:
-    result = try_attacks.apply_async((current_user.name,), unique_key="query.safety")
+    result = try_attacks.apply_async((current_user.name,), unique_key=SAFETY_KEY)
     write_audit(db.session(), "query.safety", result.id)
     db.session.commit()
     return redirect(url_for("query.safety"), 303)
 
 
-def _page(found: SavedQuery) -> str:
-    parameters: dict[str, Any] = loads(found.parameters) | _sent_parameters(request.args, found.sql)
+def _page(found: SavedQuery, typed: Mapping[str, str] | None = None, problem: str = "") -> str:
+    """`typed`: what was sent and cannot be kept stands in the form again, with the reason."""
+    parameters: dict[str, Any] = actions.parameters_of(found) | _sent_parameters(request.args, found.sql)
     mine = db.select(QueryRun).where(QueryRun.saved_id == found.id).order_by(QueryRun.created_at.desc()).limit(10)
     if current_user.visible_owner is not None:
         mine = mine.where(QueryRun.owner == current_user.name)
@@ -130,9 +137,23 @@ def _page(found: SavedQuery) -> str:
         next_there=found.next_due_at.astimezone(ZoneInfo(found.timezone)) if found.next_due_at else None,
         runs=[(run, jobs.get(run.job_id)) for run in runs],
         may_change=_may_change(found),
+        settings=_settings(found) if typed is None else typed,
+        problem=problem,
         signs=saving.SIGNS,
         **_beside(found.sql, parameters),
     )
+
+
+def _settings(found: SavedQuery) -> dict[str, str]:
+    """As the form names them."""
+    return {
+        "crontab": found.crontab or "",
+        "timezone": found.timezone,
+        "mail_to": ", ".join(found.mail_to.split("\n")),
+        "alert_column": found.alert_column or "",
+        "alert_sign": found.alert_sign or "",
+        "alert_value": found.alert_number,
+    }
 
 
 def _saved(saved_id: str) -> SavedQuery:

@@ -4,6 +4,7 @@ A rhythm is a crontab in its own zone. Beat asks each minute what is due; each d
 `next_due_at` first.
 """
 
+import json
 import math
 from datetime import datetime
 from typing import Any
@@ -25,6 +26,7 @@ from flaskapp.query.models import QueryRun, SavedQuery
 from flaskapp.worker.rhythms import read_rhythm
 
 _LONGEST_RHYTHM = 100
+MOST_LISTED = 200
 SIGNS = (">", ">=", "<", "<=", "=", "<>")
 
 
@@ -36,14 +38,17 @@ def save(session: Session, name: str, sql: str, parameters: dict[str, Any], owne
     if session.scalar(sa.select(SavedQuery.id).where(SavedQuery.name == name).limit(1)) is not None:
         raise BadArguments("There is a saved question of that name. Choose another one: schedules ask by it.")
     kept = checked(sql, {wanted: parameters.get(wanted, "") for wanted in names_in(sql)})
-    saved = SavedQuery(id=str(uuid4()), owner=owner, name=name, sql=sql, parameters=dumps(kept))
+    saved = SavedQuery(id=str(uuid4()), owner=owner, name=name, sql=sql, parameters=json.dumps(kept))
     session.add(saved)
     session.flush()
     return saved
 
 
-def all_saved(session: Session) -> list[SavedQuery]:
-    return list(session.scalars(sa.select(SavedQuery).order_by(SavedQuery.name, SavedQuery.id).limit(200)))
+def all_saved(session: Session, owner: str) -> list[SavedQuery]:
+    """Those of `owner` first: however many others keep, they hide none of them, nor its alert."""
+    others_last = sa.case((SavedQuery.owner == owner, 0), else_=1)
+    found = sa.select(SavedQuery).order_by(others_last, SavedQuery.name, SavedQuery.id)
+    return list(session.scalars(found.limit(MOST_LISTED)))
 
 
 def saved_by_id(session: Session, saved_id: str) -> SavedQuery | None:
@@ -121,6 +126,9 @@ def set_alert(session: Session, saved: SavedQuery, column: str, sign: str, value
     if (known := _last_columns(session, saved)) and column not in known:
         # A misspelt one would never be crossed, and nobody would know.
         raise BadArguments(f"The last answer has no column {column}. It has: {', '.join(known)[:500]}.")
+    if (saved.alert_column, saved.alert_sign, saved.alert_value) != (column, sign, number):
+        # Nobody has looked yet whether this one is crossed.
+        saved.alert_since = None
     saved.alert_column, saved.alert_sign, saved.alert_value = column, sign, number
 
 

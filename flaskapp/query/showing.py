@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,10 @@ from typing import Any
 ROWS_SHOWN = 300
 COLUMNS_SHOWN = 80
 _LONGEST_SHOWN = 200
+_LONGEST_NUMBER = 60
+_DECIMAL = re.compile(r"-?\d+\.\d+")
+#: A float has as many for certain.
+_DIGITS_OF_A_FLOAT = 15
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ def as_number(value: Any) -> float | None:
         return None
     if isinstance(value, int | float):
         return float(value)
-    if isinstance(value, str) and value[:1] in "-0123456789" and len(value) < 60:
+    if isinstance(value, str) and value[:1] in "-0123456789" and len(value) < _LONGEST_NUMBER:
         try:
             number = float(value)
         except ValueError:
@@ -62,9 +67,17 @@ def numeric_columns(columns: list[str], rows: list[list[Any]]) -> set[int]:
     found = set()
     for i in range(len(columns)):
         values = [row[i] for row in rows[:1000] if row[i] is not None]
-        if values and all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+        if values and all(_is_number(value) for value in values):
             found.add(i)
     return found
+
+
+def _is_number(value: Any) -> bool:
+    """Also a decimal with more digits than JSON would keep: PostgreSQL's averages are such texts."""
+    if isinstance(value, str):
+        is_decimal = len(value) < _LONGEST_NUMBER and _DECIMAL.fullmatch(value) is not None
+        return is_decimal and len(value.lstrip("-0")) > _DIGITS_OF_A_FLOAT + 1
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def cell(value: Any) -> str:

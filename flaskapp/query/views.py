@@ -6,7 +6,6 @@ from typing import Any
 from flask import Blueprint, Response, abort, current_app, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
-from kombu.utils.json import loads
 
 from flaskapp.accounts.audit import nothing_changed, write_audit
 from flaskapp.errors import BadArguments
@@ -43,7 +42,9 @@ def ask() -> ResponseReturnValue:
     keep = request.form.get("keep") == "1"
     saved_id = request.form.get("saved_id") or None
     try:
-        if saved_id is not None and saving.saved_by_id(db.session(), saved_id) is None:
+        saved = saving.saved_by_id(db.session(), saved_id) if saved_id else None
+        if saved is None or saved.sql.strip() != sql.strip():
+            # Changed, it is another question: it may be kept under a name of its own.
             saved_id = None
         asked = actions.ask(db.session(), sql, parameters, current_user.name, saved_id, keep)
     except BadArguments as refusal:
@@ -65,7 +66,7 @@ def show(query_id: str) -> ResponseReturnValue:
         found = _or_404(query_id)
     if request.args.get("part") == "run":
         return Response(render_template("query/_run.html", **_shown(found)), headers={"Cache-Control": "no-store"})
-    return render_template("query/show.html", **_shown(found), **_beside(found.sql, loads(found.parameters)))
+    return render_template("query/show.html", **_shown(found), **_beside(found.sql, actions.parameters_of(found)))
 
 
 @query.post("/<query_id>/cancel")
@@ -99,16 +100,16 @@ def download(query_id: str, kind: str) -> Response:
     found = _or_404(query_id)
     if found.columns is None or kind not in ("csv", "json", "parquet"):
         abort(404, "There is no answer to take home.")
-    columns, rows = actions.columns_of(found), actions.rows_of(found)
+    columns, rows, truncated = actions.columns_of(found), actions.rows_of(found), found.truncated
+    # Whoever waits for a turn to write holds no connection meanwhile.
+    db.session.remove()
     if kind == "csv":
         response = Response(exporting.as_csv(columns, rows), mimetype="text/csv")
     elif kind == "json":
-        response = Response(exporting.as_json(columns, rows, found.truncated), mimetype="application/json")
+        response = Response(exporting.as_json(columns, rows, truncated), mimetype="application/json")
     else:
-        response = Response(
-            exporting.as_parquet(columns, rows, found.truncated), mimetype="application/vnd.apache.parquet"
-        )
-    name = exporting.file_name(f"answer-{query_id[:8]}", kind, found.truncated)
+        response = Response(exporting.as_parquet(columns, rows, truncated), mimetype="application/vnd.apache.parquet")
+    name = exporting.file_name(f"answer-{query_id[:8]}", kind, truncated)
     response.headers.set("Content-Disposition", "attachment", filename=name)
     return response
 
@@ -118,7 +119,8 @@ def _editor(sql: str, parameters: dict[str, Any], error: str = "") -> str:
         "query/index.html",
         error=error,
         recent=_recent(),
-        saved=saving.all_saved(db.session()),
+        saved=saving.all_saved(db.session(), current_user.name),
+        most_listed=saving.MOST_LISTED,
         **_beside(sql, parameters),
     )
 
@@ -127,7 +129,7 @@ def _beside(sql: str, parameters: dict[str, Any]) -> dict[str, Any]:
     """What the form and the list of tables need, on every page."""
     return {
         "sql": sql,
-        "names": names_in(sql),
+        "names": names_in(sql)[: limits.MOST_PARAMETERS],
         "parameters": parameters,
         "views": VIEWS,
         "tables": loaded_tables(db.session(), current_user.visible_owner),
@@ -175,7 +177,7 @@ def _shown(found: QueryRun) -> dict[str, Any]:
 
 def _link(found: QueryRun, saved: Any) -> str:
     """For others, who ask it with their own rights; empty if it is too long: then a saved one is shared by its page."""
-    fields = _as_fields(loads(found.parameters))
+    fields = _as_fields(actions.parameters_of(found))
     if saved is not None and saved.sql == found.sql:
         link = url_for("query.saved", saved_id=saved.id, **fields, _external=True)
     else:
@@ -201,12 +203,13 @@ def _sent_parameters(fields: Any, sql: str) -> dict[str, Any]:
 
 
 def _value(text: str) -> Any:
-    """A number if it is written like one; a form has only texts."""
+    """A number if it is written like one and no database has to refuse it; a form has only texts."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
         return text
-    return value if isinstance(value, int | float) and not isinstance(value, bool) and str(value) == text else text
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and str(value) == text
+    return value if is_number and -(2**63) <= value < 2**63 else text
 
 
 def _or_404(query_id: str) -> QueryRun:

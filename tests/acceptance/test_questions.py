@@ -3,7 +3,6 @@
 import threading
 import time
 import urllib.request
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -17,7 +16,7 @@ from flaskapp.jobs.limits import Rule
 from flaskapp.query import actions
 from flaskapp.query.models import QueryRun
 from tests.acceptance.conftest import Stack
-from tests.helpers import wait_until
+from tests.helpers import asking_below, wait_until
 
 ENDLESS = (
     "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t WHERE n < 900) "
@@ -43,28 +42,6 @@ def ask(stack: Stack, owner: str, sql: str) -> QueryRun:
         return query
 
 
-def children_of(pid: int) -> list[int]:
-    """The processes below a worker that ask a question."""
-    parents, asking = {}, []
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            words = status.read_text().rpartition(")")[2].split()
-            command = (status.parent / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        number = int(status.parent.name)
-        parents[number] = int(words[1])
-        if command[1:3] == [b"-m", b"child"] and words[0] != "Z":
-            asking.append(number)
-
-    def is_below(number: int) -> bool:
-        while number in parents and number != pid:
-            number = parents[number]
-        return number == pid
-
-    return [number for number in asking if is_below(number)]
-
-
 def statements_of_questions(stack: Stack) -> int:
     if stack.bench.engine.dialect.name != "postgresql":
         return 0
@@ -76,9 +53,9 @@ def statements_of_questions(stack: Stack) -> int:
 def test_a_cancelled_question_ends_at_once_and_leaves_nothing(calm: Stack, owner: str) -> None:
     worker = calm.processes[0].pid
     query = ask(calm, owner, ENDLESS)
-    wait_until(lambda: children_of(worker), 20, "a process asks")
+    wait_until(lambda: asking_below(worker), 20, "a process asks")
     calm.celery.control.revoke(query.job_id, terminate=True)
-    wait_until(lambda: not children_of(worker), 10, "its process is gone")
+    wait_until(lambda: not asking_below(worker), 10, "its process is gone")
     wait_until(lambda: statements_of_questions(calm) == 0, 10, "and so is its statement")
     assert calm.bench.state(query.job_id) == "cancelled"
 
@@ -89,17 +66,16 @@ def test_twenty_heavy_questions_disturb_neither_the_site_nor_other_jobs(calm: St
         control.set_queue_limits(db.session(), "query", Rule(max_running=1))
         db.session.commit()
     heavy = [ask(calm, owner, ENDLESS) for _ in range(20)]
-    wait_until(lambda: len(children_of(calm.processes[0].pid)) == 1, 30, "one of two slots asks")
-    for number in range(20):
-        other = calm.bench.submit("diagnostics.echo", number)
-        calm.bench.wait_for("succeeded", other) if 0 else None
-    assert len(children_of(calm.processes[0].pid)) == 1
+    wait_until(lambda: len(asking_below(calm.processes[0].pid)) == 1, 30, "one of two slots asks")
+    others = [calm.bench.submit("diagnostics.echo", number) for number in range(20)]
+    wait_until(lambda: {calm.bench.state(other) for other in others} == {"succeeded"}, 40, "other jobs end")
+    assert {"waiting", "queued"} & {calm.bench.state(query.job_id) for query in heavy}, "meanwhile questions wait"
     with _site(calm) as port:
         # Other tests may be as heavy: one quiet moment shows that it is not the questions.
         wait_until(lambda: _slow_answer(port) < 0.1, 60, "19 of 20 answers come within 100 ms")
     for query in heavy:
         calm.celery.control.revoke(query.job_id, terminate=True)
-    wait_until(lambda: not children_of(calm.processes[0].pid), 20, "all of them are gone")
+    wait_until(lambda: not asking_below(calm.processes[0].pid), 20, "all of them are gone")
 
 
 def _slow_answer(port: int) -> float:

@@ -12,6 +12,9 @@ from flaskapp.api.models import IdempotencyKey
 from flaskapp.jobs import lifecycle
 from flaskapp.jobs.models import Attempt, Job, Progress, Tally, Worker
 from flaskapp.jobs.outcomes import Error, Failed, Hint, RetryLater, Succeeded
+from flaskapp.mail import actions as mail
+from flaskapp.mail.queries import lane_keys
+from flaskapp.query.saved_views import SAFETY_KEY
 from flaskapp.worker.testing import run_due_jobs
 from tests.integration.doors_fixtures import Doors, Script, csrf_of
 
@@ -94,6 +97,16 @@ def test_a_unique_key_is_free_once_its_job_is_final(doors: Doors):
     first = script.submit(unique_key="nightly")
     script.post(f"/jobs/{first['id']}/cancel")
     assert script.submit(unique_key="nightly")["id"] != first["id"]
+
+
+def test_a_key_of_the_application_itself_cannot_be_taken(doors: Doors):
+    with doors.app.app_context():
+        message = mail.write(["bob@example.org"], "Hello", "…", owner="ada")
+        own_keys = [*lane_keys(message), SAFETY_KEY]
+    for key in own_keys:
+        answer = doors.script("eve").post("/jobs", {"task": "diagnostics.echo", "args": [1], "unique_key": key})
+        assert (answer.status_code, "the application's own" in answer.json["detail"]) == (422, True)
+    assert doors.script("eve").submit(unique_key="mail:monthly")
 
 
 def test_a_viewers_unique_key_does_not_show_the_job_of_another(doors: Doors):

@@ -197,6 +197,20 @@ def test_columns_may_have_one_name_and_rows_be_none(site: Flask, doors: Doors) -
     assert answer["state"] == "succeeded"
 
 
+@pytest.mark.parametrize(
+    "sql", ["SELECT '; -- a';", "SELECT '; -- a'; -- b", "SELECT '; -- a';\n/* b; */\n-- c;\n", "SELECT '; -- a' -- b"]
+)
+def test_what_stands_behind_a_question_is_no_part_of_it(site: Flask, doors: Doors, sql: str) -> None:
+    assert rows(site, doors.script("ada"), sql) == [["; -- a"]]
+
+
+def test_a_second_question_behind_the_first_is_refused(site: Flask, doors: Doors) -> None:
+    for sql in ("SELECT 1; -- a\nSELECT 2", "SELECT 1; /* a */ DELETE FROM job", "SELECT 1 /*! ; DELETE FROM job */"):
+        answer = ask(site, doors.script("ada"), sql)
+        expected = [[1]] if "/*!" in sql and "mariadb" not in str(site.config["SETTINGS"].database_url) else []
+        assert answer["rows"] == expected
+
+
 def test_what_is_too_much_is_cut_off_and_said(site: Flask, doors: Doors) -> None:
     ada = doors.script("ada")
     table = upload(site, ada, "n,m\n" + "".join(f"{n},1\n" for n in range(200)))

@@ -1,5 +1,7 @@
 """The account for questions on servers: who makes it, what it may do, and what happens to it."""
 
+import os
+import signal
 from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
@@ -16,7 +18,7 @@ from flaskapp.extensions import db
 from flaskapp.query import access, asking, safety
 from flaskapp.query.attacks import ATTACKS
 from flaskapp.query.catalogue import VIEWS
-from tests.helpers import environment, make_current
+from tests.helpers import asking_below, environment, make_current
 from tests.integration.doors_fixtures import Doors
 from tests.integration.query_fixtures import doors, site  # noqa: F401
 from tests.services import MariaDB, PostgreSQL, wait_until
@@ -180,6 +182,55 @@ def test_what_a_server_cannot_stop_is_one_question_and_not_many(
             safety.attempt(ATTACKS[0], "ada", False)
     # It comes to its end, and all is well again.
     wait_until(lambda: _is_answered(site), 120, "an answer")
+
+
+#: Takes minutes; that of `n` depends on it.
+HEAVY = {
+    "postgresql": "SELECT count(*) FROM generate_series(1, 100000) a, generate_series(1, 1000000) b WHERE a + b > {n}",
+    "mariadb": "SELECT count(*) FROM seq_1_to_10000000 a, seq_1_to_10000000 b WHERE a.seq + b.seq > {n}",
+}
+#: More rows than are kept come at once.
+HEAVY_BEHIND_ITS_BEGIN = {
+    "postgresql": f"SELECT CASE WHEN n > 12000 THEN ({HEAVY['postgresql'].format(n='n')}) END "
+    "FROM generate_series(1, 20000) n",
+    "mariadb": f"SELECT IF(n.seq > 12000, ({HEAVY['mariadb'].format(n='n.seq')}), 0) FROM seq_1_to_20000 n",
+}
+
+
+def test_the_server_does_not_go_on_behind_an_answer_that_was_cut_off(site: Flask, doors: Doors) -> None:
+    backend = site.config["SETTINGS"].database_url.get_backend_name()
+    if backend == "sqlite":
+        return
+    doors.account("ada")
+    with site.app_context():
+        assert asking.ask(HEAVY_BEHIND_ITS_BEGIN[backend], {}, "ada", False, 50.0).truncated
+    wait_until(lambda: _is_idle(site), 15, "the server has ended it")
+
+
+def test_the_server_does_not_go_on_for_a_child_that_was_killed(site: Flask, doors: Doors) -> None:
+    backend = site.config["SETTINGS"].database_url.get_backend_name()
+    if backend == "sqlite":
+        return
+    doors.account("ada")
+
+    def kill() -> bool:
+        """As the kernel does that has no memory left, once it asks."""
+        for child in asking_below(os.getpid()) if not _is_idle(site) else ():
+            os.kill(child, signal.SIGKILL)
+        return True
+
+    with site.app_context(), pytest.raises(asking.QueryRefused, match="signal 9"):
+        asking.ask(HEAVY[backend].format(n=1), {}, "ada", False, 50.0, still_wanted=kill)
+    wait_until(lambda: _is_idle(site), 15, "the server has ended it")
+
+
+def _is_idle(site: Flask) -> bool:
+    looks = {
+        "postgresql": "SELECT count(*) FROM pg_stat_activity WHERE usename = current_database() || '_query'",
+        "mariadb": "SELECT count(*) FROM information_schema.processlist WHERE user = concat(database(), '_query')",
+    }
+    with site.app_context(), db.engine.connect() as connection:
+        return connection.exec_driver_sql(looks[db.engine.url.get_backend_name()]).scalar_one() == 0
 
 
 @pytest.mark.parametrize("may", ["SUPERUSER", "CREATEROLE"])

@@ -8,6 +8,7 @@ import pytest
 
 from flaskapp.query import charts
 from flaskapp.query.charts import Choice
+from flaskapp.query.showing import numeric_columns
 
 CELLS: list[Any] = [None, True, 0, 1, -7, 2.5, 1e308, -1e308, 1e18, 1e-80, 5e-324, 10**40, -3, 1000, 1000.0001]
 CELLS += ["NaN", "-nan", "-Infinity", "-9" * 40, "1e308", "2026-11-24", "", "x" * 90_000, [1, {"a": None}]]
@@ -30,6 +31,14 @@ def test_every_answer_is_drawn_or_not(kind: str) -> None:
 def test_what_is_no_number_is_left_out() -> None:
     rows = [["a", None], ["b", 3], ["c", -4], ["d", "-nan"], ["e", "NaN"], ["f", "9" * 30]]
     assert charts.drawn(Choice("bar", 0, 1), ["name", "n"], rows).count('class="bar"') == 3
+
+
+def test_averages_with_all_their_digits_are_drawn_and_texts_with_digits_are_not() -> None:
+    averages = [["a", "173.3333333333333333"], ["b", 1.5], ["c", None], ["d", "-0.00012345678901234567"]]
+    assert numeric_columns(["task", "avg"], averages) == {1}
+    assert charts.suggested(["task", "avg"], averages) == Choice("bar", 0, 1)
+    for text in ("12.50", "4111111111111111", "192.168.100.200", "2026-11-29", "1.5e3", "NaN", "0" * 100_000):
+        assert charts.suggested(["task", "what"], [["a", text], ["b", text]]) is None
 
 
 def test_spans_that_no_scale_holds_are_not_drawn() -> None:

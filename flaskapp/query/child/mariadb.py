@@ -18,6 +18,11 @@ _ABOUT_THE_QUESTION = {
     1221, 1222, 1227, 1235, 1241, 1242, 1248, 1305, 1317, 1327, 1370, 1582, 1583, 1792, 1295, 1345, 1347, 1436, 4078,
 }  # fmt: skip
 _MOST_AT_ONCE = 500
+#: Texts, and what may stand behind a statement: its end, and comments that do not run.
+_PIECES = re.compile(
+    r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|`[^`]*`|(?P<nothing>;|--(?=\s|\Z)[^\n]*|\#[^\n]*|/\*(?!M?!).*?\*/)""",
+    re.DOTALL,
+)
 
 
 def ask(request: dict[str, Any], link: Link) -> dict[str, Any]:
@@ -58,6 +63,7 @@ def ask(request: dict[str, Any], link: Link) -> dict[str, Any]:
         )
         cursor.execute("START TRANSACTION READ ONLY")
         # First as it stands, for the sake of what is said of a slip of the pen; nothing runs by being prepared.
+        sql = _without_its_end(sql)
         cursor.execute("PREPARE answer FROM %s", (sql,))
         _prove_that_it_is_a_select(cursor, sql)
         cursor.close()
@@ -87,10 +93,16 @@ def _killed(connection: Any, user: str) -> set[int]:
     return {row[0] for row in cursor.fetchall()}
 
 
+def _without_its_end(sql: str) -> str:
+    """Without the semicolon and the comments behind it: in brackets they would be no SQL."""
+    bare = _PIECES.sub(lambda piece: (" " if piece["nothing"] else "x") * len(piece[0]), sql)
+    return sql[: len(bare.rstrip())]
+
+
 def _prove_that_it_is_a_select(cursor: Any, sql: str) -> None:
     import pymysql
 
-    inside = f"SELECT * FROM (\n{sql.strip().rstrip(';')}\n) AS answer"  # noqa: S608 -- prepared, never run
+    inside = f"SELECT * FROM (\n{sql}\n) AS answer"  # noqa: S608 -- prepared, never run
     try:
         cursor.execute("PREPARE proof FROM %s", (inside,))
         cursor.execute("DEALLOCATE PREPARE proof")

@@ -2,6 +2,9 @@
 
 It only has to skip texts and comments. Should it be wrong about one, the database finds a placeholder too many or too
 few and refuses; a value can never become SQL.
+
+What is opened and never closed goes to the end: looking for its close anew at each one would take minutes, and the web
+process looks too.
 """
 
 import re
@@ -12,9 +15,9 @@ _TOKEN = re.compile(
   | '(?:[^']|'')*'
   | "(?:[^"]|"")*"
   | `(?:[^`]|``)*`
-  | \$(?P<tag>[A-Za-z_]*)\$.*?\$(?P=tag)\$
+  | (?<![\w$])\$(?P<tag>[A-Za-z_]*)\$.*?(?:\$(?P=tag)\$|\Z)
   | --[^\n]*
-  | /\*.*?\*/
+  | /\*.*?(?:\*/|\Z)
   | ::                                # a cast
   | (?<![\w:]):(?P<name>[^\W\d]\w*)
     """,
