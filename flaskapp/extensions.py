@@ -42,6 +42,8 @@ def engine_options(url: URL, statement_seconds: float = 0) -> dict[str, Any]:
                 "pool_pre_ping": True,
                 "pool_size": 10,
                 "max_overflow": 30,
+                # Who counts under a lock must see what was committed while he waited for it.
+                "isolation_level": "READ COMMITTED",
                 "connect_args": {"connect_timeout": 5, "options": limits, "tcp_user_timeout": 30_000},
             }
         case _:
