@@ -98,18 +98,30 @@ def core_session(engine: Engine, **options: Any) -> Iterator[Session]:
 
 
 def is_outage(problem: BaseException | None) -> bool:
-    """True if somewhere in this chain of exceptions our database was away, or another held its lock for too long."""
+    """True if somewhere in this chain of exceptions our database was away, took nothing (it was a standby for a while),
+    or another held its lock for too long.
+    """
     while problem is not None and not getattr(problem, "is_outage", False):
         problem = problem.__cause__ or problem.__context__
     return problem is not None
 
 
+#: How SQLite says that it is locked or may not be written, PostgreSQL and MariaDB that they are standbys.
+_TAKES_NOTHING = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_READONLY, "25006", 1290, 1836}
+
+
 def _note_outage(context: ExceptionContext) -> None:
     # Only here is it known whose engine it was: a task may also talk to databases that are not ours.
     cannot_connect = context.connection is None
-    is_locked = getattr(context.original_exception, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY
-    if context.sqlalchemy_exception is not None and (context.is_disconnect or cannot_connect or is_locked):
+    takes_nothing = _code(context.original_exception) in _TAKES_NOTHING
+    if context.sqlalchemy_exception is not None and (context.is_disconnect or cannot_connect or takes_nothing):
         context.sqlalchemy_exception.is_outage = True  # type: ignore[attr-defined]
+
+
+def _code(problem: BaseException) -> str | int | None:
+    """Each driver keeps it elsewhere."""
+    number = problem.args[0] if problem.args and isinstance(problem.args[0], int) else None
+    return getattr(problem, "sqlite_errorcode", None) or getattr(problem, "sqlstate", None) or number
 
 
 def tune(engine: Engine) -> Engine:

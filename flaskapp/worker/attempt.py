@@ -15,7 +15,7 @@ from celery.app.trace import task_has_custom, trace_task
 from celery.exceptions import Ignore, Reject
 from kombu.serialization import loads as loads_message
 from kombu.serialization import prepare_accept_content
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError, SQLAlchemyError
 
 from flaskapp.extensions import db, is_outage
 from flaskapp.jobs import lifecycle
@@ -193,8 +193,8 @@ class RunningAttempt:
         try:
             db.session.rollback()
             self.lost = not lifecycle.settle(db.session(), [outcome])
-        except OperationalError as trouble:
-            # A database that is away makes no job fail: our parent records this once it is back.
+        except (OperationalError, InternalError) as trouble:
+            # A database that is away, or a standby, makes no job fail: our parent records this once it is back.
             logger.warning("job=%s is left to be recorded: %s", self.claimed.job_id, trouble.orig)
             db.session.remove()
             self.deferred = outcome
