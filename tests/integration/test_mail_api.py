@@ -9,6 +9,7 @@ from urllib.parse import quote
 import pytest
 from sqlalchemy import select
 
+from flaskapp.api.models import IdempotencyKey
 from flaskapp.mail.models import Attachment, Message
 from tests.integration.doors_fixtures import Doors, Script
 from tests.integration.mail_fixtures import Post, mail_bench, post, server  # noqa: F401 -- fixtures
@@ -234,3 +235,22 @@ def test_an_address_on_the_list_is_found_however_it_is_written(post: Post, doors
     assert boss.get(f"/suppressions/{quote(written)}").json["address"] == "ada@xn--bcher-kva.example"
     assert boss.ask("delete", f"/suppressions/{quote(written)}").status_code == 200
     assert boss.get("/suppressions").json["items"] == []
+
+
+# --- Idempotency-Key --------------------------------------------------------------------------------------
+
+
+def test_a_very_long_answer_is_not_kept_with_its_key_but_looked_up_again(post: Post, doors: Doors):
+    ada = doors.script("ada")
+    hello = {"to": [f"reader{n}@x.example" for n in range(2500)], "subject": "Hello", "text": "Dear reader"}
+    first, again = (ada.post("/messages", hello, headers={"Idempotency-Key": "write"}) for _ in range(2))
+    assert (first.status_code, again.status_code) == (202, 202)
+    assert (again.json, again.location) == (first.json, first.location)
+    assert again.headers["Idempotency-Replayed"] == "true"
+    verb = f"/messages/{first.json['id']}/pause"
+    paused, replayed = (ada.post(verb, headers={"Idempotency-Key": "pause"}) for _ in range(2))
+    assert replayed.json == paused.json
+    with post.bench.session() as session:
+        kept = {row.key: len(row.body) for row in session.scalars(select(IdempotencyKey))}
+    assert kept == {"write": 0, "pause": 0}
+    assert len(ada.get("/messages").json["items"]) == 1
