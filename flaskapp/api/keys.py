@@ -67,7 +67,9 @@ def once(body: bytes, act: Callable[[], Response]) -> Response:
     if known is not None:
         return _repeat(known, fingerprint)
     try:
-        response = act()
+        # The key is committed with a refusal, too; what was begun before it is not.
+        with db.session.begin_nested():
+            response = act()
     except StateForbids as refusal:
         response = problem(refusal)  # an answer like any other: it is repeated too
     _record(key, response)
