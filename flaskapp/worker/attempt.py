@@ -17,7 +17,7 @@ from kombu.serialization import loads as loads_message
 from kombu.serialization import prepare_accept_content
 from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError, SQLAlchemyError
 
-from flaskapp.extensions import db, is_outage
+from flaskapp.extensions import db, is_outage, lost_to_another
 from flaskapp.jobs import lifecycle
 from flaskapp.jobs.outcomes import (
     Claimed,
@@ -96,8 +96,8 @@ class RunningAttempt:
         self._roll_back_and(after_failure(self.claimed, error))
 
     def fail_with(self, problem: BaseException, error: Error) -> None:
-        """As `fail`; but if its database failed and not the task, it is put back uncounted."""
-        if is_outage(problem):
+        """As `fail`; but if its database failed it, or preferred another, it is put back uncounted."""
+        if is_outage(problem) or lost_to_another(problem):
             self._roll_back_and(Outage(self.claimed, error, "while it ran"))
         else:
             self.fail(error)

@@ -38,6 +38,19 @@ def test_a_task_whose_database_takes_nothing_for_a_while_is_put_back_uncounted(b
     assert len(bench.effects("k")) == 1
 
 
+@pytest.mark.parametrize("code", ["40P01", "40001", "55P03"])
+def test_a_task_that_loses_to_another_is_put_back_uncounted(bench: Bench, code: str) -> None:
+    """Of two who wait for each other the database chose it; or another held a lock for too long."""
+    if bench.engine.dialect.name != "postgresql":
+        return  # SQLite has one writer
+    job_id = bench.fate("lose_to_another", "k", 2, code)
+
+    bench.run()
+
+    job = bench.job(job_id)
+    assert (job.state, job.attempt, job.retries, job.crashes, len(bench.effects("k"))) == (S, 3, 0, 0, 1)
+
+
 def test_a_task_that_drives_its_database_away_fails_in_the_end(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outages, "MOST_OUTAGES", 3)
     job_id = bench.fate("meet_an_outage", "k", 99)
