@@ -42,6 +42,8 @@ def engine_options(url: URL, statement_seconds: float = 0) -> dict[str, Any]:
                 "pool_pre_ping": True,
                 "pool_size": 10,
                 "max_overflow": 30,
+                # Who counts under a lock must see what was committed while he waited for it.
+                "isolation_level": "READ COMMITTED",
                 "connect_args": {"connect_timeout": 5, "options": limits, "tcp_user_timeout": 30_000},
             }
         case _:
@@ -96,18 +98,42 @@ def core_session(engine: Engine, **options: Any) -> Iterator[Session]:
 
 
 def is_outage(problem: BaseException | None) -> bool:
-    """True if somewhere in this chain of exceptions our database was away, or another held its lock for too long."""
-    while problem is not None and not getattr(problem, "is_outage", False):
+    """True if somewhere in this chain of exceptions our database was away, took nothing (it was a standby for a while),
+    or another held its lock for too long.
+    """
+    return _is_noted("is_outage", problem)
+
+
+def lost_to_another(problem: BaseException | None) -> bool:
+    """True if in this chain our database is there, but ended a statement in favour of somebody else's."""
+    return _is_noted("lost_to_another", problem)
+
+
+def _is_noted(name: str, problem: BaseException | None) -> bool:
+    while problem is not None and not getattr(problem, name, False):
         problem = problem.__cause__ or problem.__context__
     return problem is not None
 
 
+#: How SQLite says that it is locked or may not be written, PostgreSQL and MariaDB that they are standbys.
+_TAKES_NOTHING = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_READONLY, "25006", 1290, 1836}
+#: Two waited for each other, or changed the same at once, or one waited for a row for longer than LOCK_SECONDS.
+_LOST = {"40P01", "40001", "55P03", 1213, 1205}
+
+
 def _note_outage(context: ExceptionContext) -> None:
     # Only here is it known whose engine it was: a task may also talk to databases that are not ours.
-    cannot_connect = context.connection is None
-    is_locked = getattr(context.original_exception, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY
-    if context.sqlalchemy_exception is not None and (context.is_disconnect or cannot_connect or is_locked):
-        context.sqlalchemy_exception.is_outage = True  # type: ignore[attr-defined]
+    seen, code = context.sqlalchemy_exception, _code(context.original_exception)
+    if seen is not None:
+        is_away = context.is_disconnect or context.connection is None
+        seen.is_outage = is_away or code in _TAKES_NOTHING  # type: ignore[attr-defined]
+        seen.lost_to_another = code in _LOST  # type: ignore[attr-defined]
+
+
+def _code(problem: BaseException) -> str | int | None:
+    """Each driver keeps it elsewhere."""
+    number = problem.args[0] if problem.args and isinstance(problem.args[0], int) else None
+    return getattr(problem, "sqlite_errorcode", None) or getattr(problem, "sqlstate", None) or number
 
 
 def tune(engine: Engine) -> Engine:

@@ -307,6 +307,23 @@ def write_what_no_commit_takes(task: Any, key: str) -> str:
     return key
 
 
+def meet_a_standby(task: Any, key: str, times: int, writes: bool = True) -> str:
+    """In its first attempts our database takes nothing, neither from it nor from us: it became a standby."""
+    if task.attempt_number <= times:
+        db.session.execute(text("SET TRANSACTION READ ONLY"))
+    if writes:
+        write(task, key)
+    return key
+
+
+def lose_to_another(task: Any, key: str, times: int, code: str) -> str:
+    """In its first attempts our database ends its statement in favour of another's, with this SQLSTATE."""
+    write(task, key)
+    if task.attempt_number <= times:
+        db.session.execute(text(f"DO $$ BEGIN RAISE EXCEPTION 'you lose' USING ERRCODE = '{code}'; END $$"))
+    return key
+
+
 def ask_a_database_of_others(task: Any) -> None:
     create_engine("postgresql://nobody@127.0.0.1:1/nothing").connect()
 

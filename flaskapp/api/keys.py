@@ -2,18 +2,21 @@
 
 The key's row is written in the same transaction as the change, before it: of two requests at the same moment
 the second waits for the first and then gives its answer. What fails leaves no row and may be tried again.
+A long answer about something that can be looked at is not kept: it is looked at again.
 """
 
 import hashlib
 from collections.abc import Callable
 from functools import wraps
-from typing import ParamSpec
+from typing import ParamSpec, cast
 
-from flask import Response, request
+from flask import Response, current_app, request
+from flask.globals import request_ctx
 from flask_login import current_user
 from sqlalchemy import ColumnElement, and_, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from werkzeug.exceptions import Conflict, RequestEntityTooLarge
+from werkzeug.routing import MapAdapter
 
 from flaskapp.accounts.audit import nothing_changed
 from flaskapp.api.blueprint import answer
@@ -24,6 +27,8 @@ from flaskapp.extensions import db
 from flaskapp.jobs.clock import seconds_from_now
 
 KEPT_SECONDS = 86_400
+#: A message to fifty thousand is megabytes: whoever sends a few bytes again and again must not fill the database.
+MOST_KEPT = 100_000
 P = ParamSpec("P")
 
 
@@ -62,7 +67,9 @@ def once(body: bytes, act: Callable[[], Response]) -> Response:
     if known is not None:
         return _repeat(known, fingerprint)
     try:
-        response = act()
+        # The key is committed with a refusal, too; what was begun before it is not.
+        with db.session.begin_nested():
+            response = act()
     except StateForbids as refusal:
         response = problem(refusal)  # an answer like any other: it is repeated too
     _record(key, response)
@@ -98,10 +105,12 @@ def _reserve(key: str, fingerprint: str) -> bool:
 
 
 def _record(key: str, response: Response) -> None:
+    location, body = response.headers.get("Location"), response.get_data(True)
+    kept = body if location is None or len(body) <= MOST_KEPT else ""
     db.session.execute(
         update(IdempotencyKey)
         .where(_mine(key))
-        .values(status=response.status_code, location=response.headers.get("Location"), body=response.get_data(True))
+        .values(status=response.status_code, location=location, body=kept)
         .execution_options(synchronize_session=False)
     )
 
@@ -111,8 +120,15 @@ def _repeat(known: IdempotencyKey, fingerprint: str) -> Response:
         raise BadArguments("This Idempotency-Key was used for another request. Make a new key for each new request.")
     nothing_changed()
     response = answer(None, known.status, known.location)
-    response.set_data(known.body)
+    response.set_data(known.body if known.body or known.location is None else _look_at(known.location))
     if known.status >= 400:
         response.mimetype = "application/problem+json"
     response.headers["Idempotency-Replayed"] = "true"
     return response
+
+
+def _look_at(location: str) -> bytes:
+    """What a GET of it answers now; raises NotFound if it is gone."""
+    adapter = cast(MapAdapter, request_ctx.url_adapter)
+    endpoint, parts = adapter.match(location.removeprefix(request.script_root), method="GET")
+    return cast(Response, current_app.view_functions[endpoint](**parts)).get_data()

@@ -64,6 +64,10 @@ def delivery_fields(fields: dict[str, Any]) -> dict[str, Any]:
 
 def accepted(message: Message, action: str) -> Response:
     write_audit(db.session(), action, message.id, message.subject)
+    return _answer(message)
+
+
+def _answer(message: Message) -> Response:
     return answer(message_shape(message), 202, url_for("api.show_message", message_id=message.id))
 
 
@@ -92,7 +96,7 @@ def cancel_message(message_id: str) -> Response:
     if not actions.cancel(db.session(), message) and message.cancelled_at is None:
         raise StateForbids("Nobody is left to whom it could still not be sent.", "finished")
     write_audit(db.session(), "mail.cancel", message.id)
-    return answer(message_shape(message), 202)
+    return _answer(message)
 
 
 @api.post("/messages/<message_id>/pause")
@@ -116,7 +120,7 @@ def retry_message(message_id: str) -> Response:
     if not actions.retry(db.session(), message, flag_field(fields, "unknown")):
         raise StateForbids("Nobody failed: there is nothing to send again.", "finished")
     write_audit(db.session(), "mail.retry", message.id)
-    return answer(message_shape(message), 202)
+    return _answer(message)
 
 
 def _steered(message_id: str, verb: str) -> Response:
@@ -127,7 +131,7 @@ def _steered(message_id: str, verb: str) -> Response:
         write_audit(db.session(), f"mail.{verb}", message.id)
     else:
         nothing_changed()
-    return answer(message_shape(message), 202)
+    return _answer(message)
 
 
 def _optional_object() -> dict[str, Any]:

@@ -136,7 +136,8 @@ def _spent(kind: str) -> Select[Any]:
     return (
         select(name)
         .join(Start, and_(Start.kind == kind, Start.name == name))
-        .where(rows.rate_count.is_not(None), Start.at > seconds_from_now(-rows.rate_seconds))
+        # A clock that went back leaves starts ahead of it, and only a claim forgets them.
+        .where(rows.rate_count.is_not(None), Start.at > seconds_from_now(-rows.rate_seconds), Start.at <= now())
         .group_by(name, rows.rate_count, rows.rate_seconds)
         .having(func.count() >= rows.rate_count)
     )

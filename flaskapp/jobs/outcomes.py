@@ -25,7 +25,9 @@ class Wish:
     #: Due at this moment, or after so many seconds of the database's clock; both empty: now.
     run_at: datetime | None = None
     delay_seconds: float | None = None
+    #: At this moment, or so many seconds from now by the database's clock.
     expires_at: datetime | None = None
+    expires_seconds: float | None = None
     unique_key: str | None = None
     limit_key: str | None = None
     max_retries: int | None = None
@@ -44,7 +46,7 @@ class Wish:
 
     def columns(self) -> dict[str, Any]:
         """The columns of the job row that are the same words as here."""
-        apart = {"job_id", "run_at", "delay_seconds", "parked"}
+        apart = {"job_id", "run_at", "delay_seconds", "expires_seconds", "parked"}
         return {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in apart}
 
 

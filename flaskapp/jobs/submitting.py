@@ -76,6 +76,8 @@ def _row(wish: Wish) -> dict[str, Any]:
         row["run_at"] = seconds_from_now(wish.delay_seconds)
     elif wish.run_at is not None:
         row["run_at"] = wish.run_at
+    if wish.expires_seconds is not None:
+        row["expires_at"] = seconds_from_now(wish.expires_seconds)
     if wish.parked:
         row |= PARKING
     return row
@@ -85,7 +87,7 @@ def _insert_all(session: Session, rows: list[dict[str, Any]]) -> None:
     """Rows of one shape go in one statement: a thousand jobs cost a few round trips, not a thousand."""
     shapes: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for row in rows:
-        if isinstance(row.get("run_at"), ColumnElement):
+        if isinstance(row.get("run_at"), ColumnElement) or isinstance(row["expires_at"], ColumnElement):
             # Its time is the database's: a statement of its own.
             session.execute(_TABLE.insert().values(row))
         else:

@@ -22,6 +22,8 @@ UNKNOWN = "unknown task"
 _ALIVE_SECONDS = 10.0
 #: How soon a job is sent again that an older worker got although a newer one is there.
 _AGAIN_SECONDS = 1.0
+#: How many are released in one transaction: a worker's first sign of life waits for it.
+MOST_AT_ONCE = 5000
 _NAMES = 500
 _held = and_(Job.state == JobState.WAITING, Job.sender == UNKNOWN, Job.run_at <= now())
 
@@ -71,7 +73,7 @@ def hold_unknown(session: Session, hints: Iterable[Hint]) -> list[str]:
 
 
 def release_known(session: Session, workers: Collection[Knows]) -> int:
-    """Held jobs that one of these workers can run are sent: one UPDATE for each queue. Answers how many."""
+    """Held jobs that one of these workers can run are sent, up to MOST_AT_ONCE of them. Answers how many."""
     released = 0
     names: dict[str, list[str]] = {}
     for task, queue in session.execute(select(Job.task, Job.queue).where(_held).distinct()):
@@ -80,5 +82,7 @@ def release_known(session: Session, workers: Collection[Knows]) -> int:
     for queue, tasks in names.items():
         for start in range(0, len(tasks), _NAMES):
             mine = and_(_held, Job.queue == queue, Job.task.in_(tasks[start : start + _NAMES]))
-            released += change(session, mine, sender=null(), sending_until=null())
+            some = select(Job.id).where(mine).limit(MOST_AT_ONCE - released).with_for_update(skip_locked=True)
+            if ids := session.scalars(some).all():
+                released += change(session, Job.id.in_(ids), sender=null(), sending_until=null())
     return released

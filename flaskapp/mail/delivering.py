@@ -198,6 +198,8 @@ class Delivery:
 
     def _close(self, name: str, reason: str) -> float:
         """The caller's commit makes it known to the others."""
+        # It may clear ways: whoever holds one and wants another could meet somebody who does the opposite.
+        self._commit_known()
         pause = routes.hold(db.session(), name, reason, self._settings.mail_retry_seconds / 10)
         self._struck.add(name)
         self._closed[name] = time.monotonic() + pause

@@ -76,6 +76,8 @@ def hold(session: Session, name: str, reason: str, first_pause: float) -> float:
 
 def clear(session: Session, names: Collection[str]) -> None:
     """They work again, unless somebody has just closed them anew."""
+    # By name, as turns lock them: two that clear the same ways never wait for each other.
+    session.execute(select(Route.name).where(Route.name.in_(names)).order_by(Route.name).with_for_update()).all()
     open_ = and_(Route.name.in_(names), not_(_is_closed()))
     statement = update(Route).where(open_).values(strikes=0, held_until=None, reason=None)
     session.execute(statement.execution_options(synchronize_session=False))

@@ -15,9 +15,9 @@ from celery.app.trace import task_has_custom, trace_task
 from celery.exceptions import Ignore, Reject
 from kombu.serialization import loads as loads_message
 from kombu.serialization import prepare_accept_content
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError, SQLAlchemyError
 
-from flaskapp.extensions import db, is_outage
+from flaskapp.extensions import db, is_outage, lost_to_another
 from flaskapp.jobs import lifecycle
 from flaskapp.jobs.outcomes import (
     Claimed,
@@ -96,8 +96,8 @@ class RunningAttempt:
         self._roll_back_and(after_failure(self.claimed, error))
 
     def fail_with(self, problem: BaseException, error: Error) -> None:
-        """As `fail`; but if its database failed and not the task, it is put back uncounted."""
-        if is_outage(problem):
+        """As `fail`; but if its database failed it, or preferred another, it is put back uncounted."""
+        if is_outage(problem) or lost_to_another(problem):
             self._roll_back_and(Outage(self.claimed, error, "while it ran"))
         else:
             self.fail(error)
@@ -193,8 +193,8 @@ class RunningAttempt:
         try:
             db.session.rollback()
             self.lost = not lifecycle.settle(db.session(), [outcome])
-        except OperationalError as trouble:
-            # A database that is away makes no job fail: our parent records this once it is back.
+        except (OperationalError, InternalError) as trouble:
+            # A database that is away, or a standby, makes no job fail: our parent records this once it is back.
             logger.warning("job=%s is left to be recorded: %s", self.claimed.job_id, trouble.orig)
             db.session.remove()
             self.deferred = outcome

@@ -33,7 +33,7 @@ class CanvasCall:
     #: Inside a chord's body: the ids of the jobs that wait for its join.
     bodies: list[str] | None = None
 
-    def add(self, wish: Wish, options: dict[str, Any]) -> str:
+    def add(self, wish: Wish) -> str:
         """Keep it for the end of the call; answers its id."""
         if wish.unique_key is not None and (wish.counts_for is not None or self.bodies is not None):
             # Answered with another job, it would leave its join waiting for ever.
@@ -42,7 +42,7 @@ class CanvasCall:
             )
         wish = replace(wish, job_id=wish.job_id or new_job_id())
         if self.bodies is not None:
-            wish = parked(wish, options)
+            wish = parked(wish)
             self.bodies.append(str(wish.job_id))
         self.wishes.append(wish)
         return str(wish.job_id)
@@ -100,14 +100,14 @@ def join_of_a_stranger(self: Any, group_id: str, callback: Any, *_: Any, result:
         add_chord(call, group_id, members, maybe_signature(callback, app=self.app))
 
 
-def parked(wish: Wish, options: dict[str, Any]) -> Wish:
+def parked(wish: Wish) -> Wish:
     """It becomes due with its join; from then on its countdown and its expiry are counted, not from now."""
     release: dict[str, Any] = {"delay": wish.delay_seconds}
     if wish.run_at is not None:
         release["eta"] = wish.run_at.isoformat()
-    if isinstance(options.get("expires"), int | float):
-        release["expires"] = float(options["expires"])
-        wish = replace(wish, expires_at=None)
+    if wish.expires_seconds is not None:
+        release["expires"] = wish.expires_seconds
+        wish = replace(wish, expires_seconds=None)
     kept = {name: value for name, value in release.items() if value is not None}
     if kept:
         wish = replace(wish, options=str(dumps({**loads(wish.options), "release": kept})))

@@ -6,7 +6,7 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import cached_property, partial
 from typing import Any
 
@@ -25,6 +25,7 @@ from flaskapp.errors import BadArguments
 from flaskapp.extensions import db
 from flaskapp.jobs import lifecycle
 from flaskapp.jobs.changes import SUBMITTED
+from flaskapp.jobs.clock import seconds_from_now
 from flaskapp.jobs.joining import NewJoin
 from flaskapp.jobs.models import QUEUES
 from flaskapp.jobs.outcomes import RetryLater, Wish
@@ -83,7 +84,7 @@ class Offload(Celery):
             attempt.again = self._again(attempt, name, args, kwargs, options)
             return (result_cls or self.AsyncResult)(task_id)
         wish = self.wish(name, args, kwargs, options, task_id)
-        job_id = call.add(wish, options) if call is not None else self._write([wish])[0]
+        job_id = call.add(wish) if call is not None else self._write([wish])[0]
         result = (result_cls or self.AsyncResult)(job_id)
         result.ignored = wish.ignore_result
         if add_to_parent and (parent := self.current_worker_task) is not None:
@@ -131,6 +132,9 @@ class Offload(Celery):
         task: Task[Any, Any] | None = self.tasks.get(name)
         options = {**_defaults_of(task), **options}
         attempts, countdown = options.get("max_attempts"), options.get("countdown")
+        expires, expires_seconds = options.get("expires"), None
+        if isinstance(expires, int | float):
+            expires, expires_seconds = None, checks.seconds("time until it expires", expires)
         parent = current_attempt()
         request = self.current_worker_task.request if self.current_worker_task else None
         parent_id = options.get("parent_id") or (request.id if request else None)
@@ -146,7 +150,8 @@ class Offload(Celery):
             owner=options.get("owner") or (parent.claimed.owner if parent else _signed_in()),
             run_at=self._moment(options.get("eta")),
             delay_seconds=None if countdown is None else checks.seconds("countdown", countdown),
-            expires_at=self._moment(options.get("expires")),
+            expires_at=self._moment(expires),
+            expires_seconds=expires_seconds,
             unique_key=_key(options.get("unique_key")),
             limit_key=_key(options.get("limit_key")),
             max_retries=None if attempts is None else checks.whole_number("max_attempts", attempts, 1) - 1,
@@ -168,7 +173,7 @@ class Offload(Celery):
         if is_body := call is not None and call.bodies is not None:
             # Replaced by a chord, of which it is the body now.
             call.bodies.append(attempt.claimed.job_id)
-            wish = parked(wish, options)
+            wish = parked(wish)
         changes: dict[str, Any] = {
             "task": wish.task,
             "args": wish.args,
@@ -176,7 +181,8 @@ class Offload(Celery):
             "options": wish.options,
             "retries": wish.retries,
         }
-        own = {"queue": wish.queue, "priority": wish.priority, "expires_at": wish.expires_at}
+        expires = wish.expires_at if wish.expires_seconds is None else seconds_from_now(wish.expires_seconds)
+        own = {"queue": wish.queue, "priority": wish.priority, "expires_at": expires}
         own |= {"limit_key": wish.limit_key, "time_limit": wish.time_limit, "soft_time_limit": wish.soft_time_limit}
         if attempt.replacing:
             # Another task brings its own; it keeps its caller's priority and times unless it names others.
@@ -192,11 +198,9 @@ class Offload(Celery):
         return RetryLater(attempt.claimed, None, wish.delay_seconds or 0, wish.run_at, is_body, changes)
 
     def _moment(self, when: Any) -> datetime | None:
-        """An eta or expiry as Celery takes it: a datetime, ISO 8601 text, or seconds from now."""
+        """An eta or expiry as Celery takes it: a datetime or ISO 8601 text."""
         if when is None:
             return None
-        if isinstance(when, int | float):
-            return datetime.now(UTC) + timedelta(seconds=checks.seconds("time from now", when))
         try:
             moment: datetime = maybe_make_aware(maybe_iso8601(when), tz=self.timezone)
             return moment.astimezone(UTC)

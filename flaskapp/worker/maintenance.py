@@ -92,6 +92,9 @@ class Turn:
         self._looked_at_held_at = time.monotonic()
         released = unknown.release_known(session, unknown.live_knowledge(session))
         session.commit()
+        if released == unknown.MOST_AT_ONCE:
+            # The next turn goes on.
+            self._looked_at_held_at = 0.0
         if released:
             logger.info("Released %d job(s) whose task a running worker knows", released)
         return released

@@ -11,7 +11,8 @@ from sqlalchemy import Engine
 
 from flaskapp.extensions import core_session, is_outage
 from flaskapp.jobs import letters, lifecycle
-from flaskapp.jobs.changes import SUBMITTED
+from flaskapp.jobs.changes import SUBMITTED, lock_in_order
+from flaskapp.jobs.models import Job
 from flaskapp.jobs.outcomes import Error, Failed, Outcome, Succeeded
 from flaskapp.worker.held import Ended, Held
 from flaskapp.worker.loop_calls import LoopCalls
@@ -24,6 +25,11 @@ from flaskapp.worker.slots import Slots
 logger = logging.getLogger(__name__)
 
 _UNWRITABLE = "NotRecordable"
+
+
+def _may_lock_joins(request: JobRequest, outcome: Outcome) -> bool:
+    """It is a member of a chord, perhaps, or leads to one."""
+    return bool(request.group) or not isinstance(outcome, Succeeded)
 
 
 class Recording:
@@ -56,6 +62,10 @@ class Recording:
         first = {str(request.id): request for request in reversed(fresh)}
         early += [request for request in fresh if first[str(request.id)] is not request]
         with core_session(self._engine) as session, session.begin():
+            if first and any(_may_lock_joins(request, outcome) for request, outcome in outcomes):
+                # Joins are locked after jobs, also after those that are claimed only then.
+                ids = [*first, *(str(request.id) for request, _ in outcomes)]
+                lock_in_order(session, Job.id.in_(ids))
             settled = lifecycle.settle(session, [outcome for _, outcome in outcomes])
             claims = lifecycle.claim(session, [request.hint for request in first.values()], self._worker_id)
             refused = first.keys() - claims.keys()

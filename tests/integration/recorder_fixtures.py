@@ -23,7 +23,7 @@ class Message:
         self.id, self.hint, self.answer = job_id, Hint(job_id, send), ""
         self.wish = Wish("tests.fate", job_id=job_id, **wish)
         self.arrived, self.is_suspect = time.monotonic(), False
-        self.queue = "default"
+        self.queue, self.group = "default", ""
         self.claimed: Claimed | None = None
         self.finished, self.taken_away, self.worker_pid = False, False, None
         self.was_handed_over = False

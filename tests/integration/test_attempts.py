@@ -1,5 +1,6 @@
 """Every way in which an attempt can end, run by run_due_jobs(): what its job's row, effects and history say then."""
 
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ from celery import chain, chord, group, signals
 
 from flaskapp.extensions import db
 from flaskapp.jobs.models import JobState
+from flaskapp.worker import celery_app
 from tests.helpers import Bench
 from tests.tasks_for_tests import add, fate, note_error, note_failed_id, write_nonsense
 
@@ -506,6 +508,22 @@ def test_a_retry_may_name_another_queue_and_expiry(bench: Bench) -> None:
 
     queue, later, *same = options_of(bench, job_id)
     assert (queue, later > expires, same) == ("query", True, rest)
+
+
+def test_an_expiry_in_seconds_is_counted_by_the_databases_clock(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow(datetime):
+        """The clock of a machine that is ten minutes behind."""
+
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:
+            return datetime.now(tz) - timedelta(minutes=10)
+
+    monkeypatch.setattr(celery_app, "datetime", Slow)
+    job_id = bench.fate("ok", expires=60)
+
+    bench.run()
+
+    assert bench.state(job_id) == S
 
 
 def test_what_a_task_knows_about_itself(bench: Bench) -> None:

@@ -40,3 +40,9 @@ def test_a_cancelled_attempt_is_taken_away_on_the_second_look(engine: Engine, se
     assert taken == []
     beats.beat()
     assert taken == [claimed.job_id]
+
+
+def test_a_worker_of_very_many_queues_gives_signs_of_life(engine: Engine, session: Session) -> None:
+    queues = ",".join(f"a-queue-of-customer-{n:044}" for n in range(40))
+    Heartbeat(engine, WORKER, "worker", queues=queues).beat()
+    assert session.scalars(select(Worker.queues)).all() == [queues]

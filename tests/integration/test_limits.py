@@ -312,6 +312,16 @@ def test_a_clock_that_went_back_does_not_close_the_door(session: Session, limite
     assert len(claimed(session, [queued(session, **limited) for _ in range(5)])) == 2
 
 
+def test_a_clock_that_went_back_does_not_keep_the_relay_from_sending(session: Session, limited: dict[str, str]) -> None:
+    rated(session, limited)
+    ended(session, claimed(session, [queued(session, **limited) for _ in range(2)]))
+    session.execute(update(Start).values(at=seconds_from_now(3600)))
+    waiting(session, **limited)
+
+    assert limits.full(session) == set()
+    assert limits.seconds_to_room(session) is None
+
+
 def test_a_rate_and_a_number_at_a_time_hold_together(session: Session, limited: dict[str, str]) -> None:
     set_rule(session, kind_of(limited), Rule(max_running=1, rate_count=2, rate_seconds=60))
     jobs = [queued(session, **limited) for _ in range(3)]

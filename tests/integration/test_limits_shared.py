@@ -2,16 +2,20 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from uuid import uuid4
 
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, func, make_url, select, text
 from sqlalchemy.orm import Session
 
-from flaskapp.extensions import core_session
+from flaskapp.extensions import control_engine, core_session
 from flaskapp.jobs import control, lifecycle
 from flaskapp.jobs.limits import Rule
 from flaskapp.jobs.models import Job, JobState, Start
 from flaskapp.jobs.outcomes import Claimed, Hint, Succeeded
+from tests.helpers import create_schema, wait_until
+from tests.integration.test_lock_order import somebody_waits
 from tests.makers import queued, waiting
+from tests.services import PostgreSQL
 
 WORKERS = 8
 
@@ -103,3 +107,27 @@ def test_relays_that_take_at_once_send_no_more_than_have_room(engine: Engine, se
 
     with ThreadPoolExecutor(WORKERS) as pool:
         assert sum(pool.map(take, range(WORKERS))) == 3
+
+
+def test_a_limit_is_kept_whatever_isolation_is_the_servers_default(postgresql: PostgreSQL) -> None:
+    name = f"isolated_{uuid4().hex}"
+    engine = control_engine(make_url(postgresql.create_database(name)))
+    with engine.begin() as connection:
+        connection.execute(text(f"ALTER DATABASE {name} SET default_transaction_isolation = 'repeatable read'"))
+    engine.dispose()
+    create_schema(engine)
+
+    def claim(job_id: str) -> int:
+        with core_session(engine) as session, session.begin():
+            return len(lifecycle.claim(session, [Hint(job_id, 1)], "second"))
+
+    with Session(engine) as session, ThreadPoolExecutor(1) as pool:
+        control.set_limit(session, "customer", Rule(max_running=1))
+        one, other = (queued(session, limit_key="customer") for _ in range(2))
+        session.commit()
+        assert lifecycle.claim(session, [Hint(one, 1)], "first")
+        claimed = pool.submit(claim, other)
+        wait_until(lambda: somebody_waits(engine), 10, "it waits for the limit that we hold")
+        session.commit()
+        assert claimed.result(30) == 0
+    engine.dispose()

@@ -7,16 +7,19 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import Engine, make_url, select, text
+from sqlalchemy import Engine, make_url, select, text, update
 from sqlalchemy.orm import Session
 
 from flaskapp.extensions import control_engine, core_session
 from flaskapp.jobs import control, lifecycle, limits
+from flaskapp.jobs.joining import NewJoin
 from flaskapp.jobs.limits import Rule
 from flaskapp.jobs.models import Job
-from flaskapp.jobs.outcomes import Hint
+from flaskapp.jobs.outcomes import Hint, Succeeded
+from flaskapp.worker.recorder import Recorder
 from tests.helpers import create_schema, wait_until
-from tests.makers import queued, state_of, waiting
+from tests.integration.recorder_fixtures import Message, pool, recorder  # noqa: F401 -- fixtures
+from tests.makers import claim, queued, send, state_of, waiting
 from tests.services import MariaDB, PostgreSQL
 
 W, Q, R = "waiting", "queued", "running"
@@ -110,6 +113,40 @@ def test_an_arrow_for_many_jobs_takes_them_by_id_as_a_claim_does(
         session.commit()
         assert changed.result(30) == 2
     assert [state_of(session, each) for each in (earlier, later)] == [becomes, becomes]
+
+
+def test_a_worker_that_records_and_claims_members_of_one_chord_meets_a_cancel_in_no_ring(
+    engine: Engine, session: Session, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, body = (waiting(session, job_id=f"job-{n}") for n in range(3))
+    session.execute(update(Job).where(Job.id.in_([first, second])).values(counts_for="a join"))
+    lifecycle.open_joins(session, [NewJoin("a join", [first, second], [body])])
+    for job_id in (first, second):
+        send(session, job_id)
+    done = claim(session, first)
+    session.commit()
+    offer, ended = Message(second, 1), Message(first, 1)
+    ended.group = "a join"
+    claim_now = lifecycle.claim
+
+    def cancel() -> bool:
+        with core_session(engine) as session, session.begin():
+            return lifecycle.cancel(session, second)
+
+    with ThreadPoolExecutor(1) as pool:
+        cancels = []
+
+        def claim_meanwhile(*claims: Any) -> Any:
+            if not cancels:
+                # The first is recorded, so its join is locked.
+                cancels.append(pool.submit(cancel))
+                wait_until(lambda: somebody_waits(engine), 10, "the cancel waits for us")
+            return claim_now(*claims)
+
+        monkeypatch.setattr(lifecycle, "claim", claim_meanwhile)
+        recorder._recording.record([offer], [(ended, Succeeded(done, "1"))])
+        assert cancels[0].result(30)
+    assert [state_of(session, each) for each in (first, second)] == ["succeeded", "cancelled"]
 
 
 def lock(session: Session, job_id: str, nowait: bool = False) -> list[str]:

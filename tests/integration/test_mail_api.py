@@ -7,9 +7,11 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
-from flaskapp.mail.models import Attachment, Message
+from flaskapp.api.models import IdempotencyKey
+from flaskapp.jobs.clock import seconds_from_now
+from flaskapp.mail.models import Attachment, Message, Recipient
 from tests.integration.doors_fixtures import Doors, Script
 from tests.integration.mail_fixtures import Post, mail_bench, post, server  # noqa: F401 -- fixtures
 
@@ -234,3 +236,33 @@ def test_an_address_on_the_list_is_found_however_it_is_written(post: Post, doors
     assert boss.get(f"/suppressions/{quote(written)}").json["address"] == "ada@xn--bcher-kva.example"
     assert boss.ask("delete", f"/suppressions/{quote(written)}").status_code == 200
     assert boss.get("/suppressions").json["items"] == []
+
+
+# --- Idempotency-Key --------------------------------------------------------------------------------------
+
+
+def test_a_very_long_answer_is_not_kept_with_its_key_but_looked_up_again(post: Post, doors: Doors):
+    ada = doors.script("ada")
+    hello = {"to": [f"reader{n}@x.example" for n in range(2500)], "subject": "Hello", "text": "Dear reader"}
+    first, again = (ada.post("/messages", hello, headers={"Idempotency-Key": "write"}) for _ in range(2))
+    assert (first.status_code, again.status_code) == (202, 202)
+    assert (again.json, again.location) == (first.json, first.location)
+    assert again.headers["Idempotency-Replayed"] == "true"
+    verb = f"/messages/{first.json['id']}/pause"
+    paused, replayed = (ada.post(verb, headers={"Idempotency-Key": "pause"}) for _ in range(2))
+    assert replayed.json == paused.json
+    with post.bench.session() as session:
+        kept = {row.key: len(row.body) for row in session.scalars(select(IdempotencyKey))}
+    assert kept == {"write": 0, "pause": 0}
+    assert len(ada.get("/messages").json["items"]) == 1
+
+
+def test_what_a_refusal_by_state_has_begun_is_undone_also_under_a_key(post: Post, doors: Doors):
+    ada = doors.script("ada")
+    message_id = ada.post("/messages", {"to": "later@x.example", "subject": "Hello", "text": "Dear reader"}).json["id"]
+    post.until(message_id, "deferred")
+    with post.bench.session() as session, session.begin():
+        session.execute(update(Recipient).values(next_at=seconds_from_now(3600)))
+    assert ada.post(f"/messages/{message_id}/retry", headers={"Idempotency-Key": "retry"}).status_code == 409
+    with post.bench.session() as session:
+        assert session.scalars(select(Recipient.next_at > seconds_from_now(3000))).all() == [True]

@@ -26,6 +26,31 @@ def test_a_task_whose_database_goes_away_is_put_back_uncounted(bench: Bench) -> 
     assert [each.outcome for each in bench.attempts(job_id)] == ["stopped", "stopped"]
 
 
+def test_a_task_whose_database_takes_nothing_for_a_while_is_put_back_uncounted(bench: Bench) -> None:
+    if bench.engine.dialect.name != "postgresql":
+        return  # SQLite has no standby
+    writes, settles = bench.fate("meet_a_standby", "k", 2), bench.fate("meet_a_standby", "k", 2, False)
+
+    bench.run()
+
+    jobs = [bench.job(job_id) for job_id in (writes, settles)]
+    assert [(job.state, job.attempt, job.retries, job.crashes) for job in jobs] == [(S, 3, 0, 0)] * 2
+    assert len(bench.effects("k")) == 1
+
+
+@pytest.mark.parametrize("code", ["40P01", "40001", "55P03"])
+def test_a_task_that_loses_to_another_is_put_back_uncounted(bench: Bench, code: str) -> None:
+    """Of two who wait for each other the database chose it; or another held a lock for too long."""
+    if bench.engine.dialect.name != "postgresql":
+        return  # SQLite has one writer
+    job_id = bench.fate("lose_to_another", "k", 2, code)
+
+    bench.run()
+
+    job = bench.job(job_id)
+    assert (job.state, job.attempt, job.retries, job.crashes, len(bench.effects("k"))) == (S, 3, 0, 0, 1)
+
+
 def test_a_task_that_drives_its_database_away_fails_in_the_end(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outages, "MOST_OUTAGES", 3)
     job_id = bench.fate("meet_an_outage", "k", 99)

@@ -369,8 +369,9 @@ def test_run_now_submits_what_the_entry_says_and_moves_no_due_time(beat: Beat) -
     assert (after.last_job_id, asked.outcome, asked.due_at, asked.reason) == (job_id, "asked", None, "asked by olga")
 
 
-#: What a job has of its own: its id and times, and its place in a workflow. No entry can say these.
-OF_ONE_JOB = {"job_id", "run_at", "delay_seconds", "retries", "schedule", "parked"}
+#: What a job has of its own: its id and times, and its place in a workflow. No entry can say these. (An expiry in
+#: seconds is the order's own.)
+OF_ONE_JOB = {"job_id", "run_at", "delay_seconds", "expires_seconds", "retries", "schedule", "parked"}
 OF_ONE_JOB |= {"root_id", "parent_id", "group_id", "counts_for"}
 
 

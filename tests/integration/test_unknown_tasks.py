@@ -131,6 +131,29 @@ def test_a_held_job_can_be_cancelled_and_run_again(session: Session) -> None:
     assert taken(session) == [job_id]
 
 
+def test_very_many_are_released_in_groups(
+    app: Flask, engine: Engine, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sign of life must not wait for a million of them; the next turns release the rest."""
+    monkeypatch.setattr(unknown, "MOST_AT_ONCE", 2)
+    jobs = [held(session) for _ in range(5)]
+    session.commit()
+
+    Heartbeat(engine, "new", "worker", "default", tasks=["tests.fate"]).beat()
+
+    def still_held() -> int:
+        session.rollback()
+        return [sender(session, job_id) for job_id in jobs].count(UNKNOWN)
+
+    assert still_held() == 3
+    turn = Turn(app.extensions["celery"], engine)
+    left = []
+    for _ in range(2):
+        turn.run()
+        left.append(still_held())
+    assert left == [1, 0]
+
+
 def test_a_held_job_expires(session: Session) -> None:
     late, _ = held(session), held(session)
     session.execute(update(Job).where(Job.id == late).values(expires_at=seconds_from_now(-1)))

@@ -21,7 +21,8 @@ class Worker(Base):
     kind: Mapped[str] = mapped_column(String(10))
     host: Mapped[str] = mapped_column(String(255))
     pid: Mapped[int]
-    queues: Mapped[str] = mapped_column(String(1000), default="")
+    #: Names with commas between them; may be very many.
+    queues: Mapped[str] = mapped_column(LongText, default="")
     concurrency: Mapped[int] = mapped_column(default=0)
     started_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now())
     heartbeat_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now())

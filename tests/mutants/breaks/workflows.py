@@ -11,8 +11,8 @@ BREAKS = [
         "workflows",
         "a canvas call is written piece by piece",
         "flaskapp/worker/celery_app.py",
-        "call.add(wish, options) if call is not None else",
-        "call.add(wish, options) if call is not None and call.bodies is not None else",
+        "call.add(wish) if call is not None else",
+        "call.add(wish) if call is not None and call.bodies is not None else",
         f"{_I}/test_canvas_calls.py::test_a_canvas_call_outside_a_context_is_one_commit_and_one_nudge[sqlite-a group]",
     ),
     Break(
