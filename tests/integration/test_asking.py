@@ -211,6 +211,18 @@ def test_a_second_question_behind_the_first_is_refused(site: Flask, doors: Doors
         assert answer["rows"] == expected
 
 
+def test_a_recursion_is_answered_as_a_whole_or_not(site: Flask, doors: Doors) -> None:
+    sql = (
+        "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t WHERE n < :most) SELECT count(*), max(n) FROM t"
+    )
+    assert rows(site, doors.script("ada"), sql, most=900) == [[900, 900]]
+    answer = ask(site, doors.script("ada"), sql, most=5000)
+    if "mariadb" in str(site.config["SETTINGS"].database_url):
+        assert "max_recursive_iterations" in answer["error"]
+    else:
+        assert answer["rows"] == [[5000, 5000]]
+
+
 def test_what_is_too_much_is_cut_off_and_said(site: Flask, doors: Doors) -> None:
     ada = doors.script("ada")
     table = upload(site, ada, "n,m\n" + "".join(f"{n},1\n" for n in range(200)))

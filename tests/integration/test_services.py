@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pika
 import psycopg
+import pymysql
 import pytest
 import redis as redis_client
 
@@ -112,6 +113,17 @@ def test_killed_postgresql_keeps_what_was_committed(tmp_path: Path) -> None:
             assert connection.execute("SELECT one FROM kept").fetchone() == (1,)
         everything = family(database.pid)
     assert not alive(everything)
+
+
+def test_a_mariadb_that_starts_touches_no_temporary_table_of_another(tmp_path: Path) -> None:
+    """It deletes what lies in the folder for temporary tables."""
+    with (
+        services.mariadb(tmp_path / "own") as own,
+        pymysql.connect(host="127.0.0.1", port=own.port, user="root") as boss,
+    ):
+        cursor = boss.cursor()
+        cursor.execute("SELECT @@tmpdir")
+        assert cursor.fetchone() == (str(own.data),)
 
 
 def test_a_wiped_service_begins_from_nothing(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from .parameters import with_marks
 from .values import Collected
 
 _DUPLICATE_COLUMN = 1060
+_INCOMPLETE = 1931
 #: Errors that speak of the question only. Others may quote values of rows that a view would have held back.
 _ABOUT_THE_QUESTION = {
     1044, 1045, 1046, 1049, 1052, 1054, 1055, 1056, 1060, 1064, 1065, 1066, 1109, 1111, 1140, 1142, 1143, 1146, 1210,
@@ -78,6 +79,8 @@ def ask(request: dict[str, Any], link: Link) -> dict[str, Any]:
         at_once = 1
         while (rows := cursor.fetchmany(at_once)) and collected.take(rows):
             at_once = min(2 * at_once, _MOST_AT_ONCE)
+        if not collected.truncated:
+            _refuse_what_is_incomplete(connection.cursor())
     except pymysql.err.Error as problem:
         raise Refused(_sentence(problem, request["restricted"])) from problem
     finally:
@@ -111,6 +114,14 @@ def _prove_that_it_is_a_select(cursor: Any, sql: str) -> None:
             raise Refused("Refused: this is not one SELECT that only reads. Write one.") from problem
         if problem.args[0] != _DUPLICATE_COLUMN:
             raise
+
+
+def _refuse_what_is_incomplete(cursor: Any) -> None:
+    """A recursion is cut off after a thousand steps, and only a warning says so: sums over it would be wrong."""
+    cursor.execute("SHOW WARNINGS")
+    for _, code, words in cursor.fetchall():
+        if code == _INCOMPLETE:
+            raise Refused(f"MariaDB says: {words}. Recurse less often; seq_1_to_5000 is a table of numbers.")
 
 
 def _refuse_what_all_may_use(sql: str) -> None:
