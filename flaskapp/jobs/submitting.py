@@ -147,7 +147,9 @@ def _arrive(session: Session, row: dict[str, Any]) -> None:
         "sender": row.get("sender"),
         "sending_until": row.get("sending_until"),
     }
-    if found.state != JobState.CANCELLED:
+    if found.state == JobState.CANCELLED:
+        values["live_key"] = null()
+    else:
         values |= {"state": JobState.WAITING, "finished_at": null(), **error_columns(None)}
     change(session, parked, **values)
 

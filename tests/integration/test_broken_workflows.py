@@ -490,3 +490,27 @@ def _with_chain(bench: Bench, rest: list[Any]) -> str:
     with bench.session() as session, session.begin():
         (first,) = lifecycle.submit(session, [Wish("tests.fate", dumps(["fail"]), options=options)])
     return first
+
+
+# --- a step with a unique key -----------------------------------------------------------------------------
+
+
+def chain_through_a_unique_step(bench: Bench) -> list[str]:
+    """Its first step has failed, and would not again."""
+    last = chain(fate.si("fail"), add.si(1, 2).set(unique_key="k"), add.s(4)).apply_async()
+    bench.run()
+    first = last.parent.parent.id
+    bench.change(first, args='["ok"]')
+    return [first, last.parent.id, last.id]
+
+
+def test_a_cancelled_step_holds_no_key_when_it_comes(bench: Bench) -> None:
+    first, second, _ = chain_through_a_unique_step(bench)
+    assert run_again(bench, first)
+    bench.celery.control.revoke(second)
+    bench.run()
+    assert (bench.state(first), bench.state(second)) == (S, C)
+
+    other = bench.submit("tests.add", 5, unique_key="k")
+
+    assert (other != second, bench.state(other)) == (True, W)
