@@ -504,6 +504,22 @@ def chain_through_a_unique_step(bench: Bench) -> list[str]:
     return [first, last.parent.id, last.id]
 
 
+def test_a_step_whose_key_is_held_as_it_comes_fails_and_can_be_run_again(bench: Bench) -> None:
+    first, second, third = chain_through_a_unique_step(bench)
+    other = bench.submit("tests.add", 5, unique_key="k", countdown=600)
+    assert run_again(bench, first)
+    bench.run()
+    assert [bench.state(each) for each in (first, second, third, other)] == [S, F, F, W]
+    assert bench.job(second).error_type == "KeyHeld"
+
+    assert not run_again(bench, second)
+    assert cancel(bench, other)
+    assert run_again(bench, second)
+    bench.run()
+    assert (bench.result(second).get(timeout=1), bench.result(third).get(timeout=1)) == (3, 7)
+    assert bench.account().drift == 0
+
+
 def test_a_cancelled_step_holds_no_key_when_it_comes(bench: Bench) -> None:
     first, second, _ = chain_through_a_unique_step(bench)
     assert run_again(bench, first)
