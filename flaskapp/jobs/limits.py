@@ -115,19 +115,25 @@ def full(session: Session) -> set[Bound]:
             .subquery()
         )
         over = select(name).join(busy, busy.c.name == name).where(busy.c.jobs >= rows.max_running)
-        found |= {Bound(kind, each) for query in (over, _spent(kind)) for each in session.scalars(query)}
+        # Only those that somebody waits for: a statement takes so many parameters, and the relay names each in one.
+        spent = _spent(kind).where(_is_waited_for(kind))
+        found |= {Bound(kind, each) for query in (over, spent) for each in session.scalars(query)}
     return found
 
 
 def seconds_to_room(session: Session) -> float | None:
     """How soon the first of the spent rates, for whose room a job waits, leaves some; None if there is none."""
     soonest = []
-    for kind, (rows, name, column) in _KINDS.items():
-        somebody_waits = exists().where(column == name, Job.state == JobState.WAITING, Job.run_at <= now())
+    for kind, (rows, _, _) in _KINDS.items():
         spent = _spent(kind).add_columns(rows.rate_seconds, func.min(Start.at), now().label("moment"))
-        for _, seconds, oldest, moment in session.execute(spent.where(somebody_waits)):
+        for _, seconds, oldest, moment in session.execute(spent.where(_is_waited_for(kind))):
             soonest.append(seconds - (moment - oldest).total_seconds())
     return max(0.0, min(soonest)) if soonest else None
+
+
+def _is_waited_for(kind: str) -> ColumnElement[bool]:
+    _, name, column = _KINDS[kind]
+    return exists().where(column == name, Job.state == JobState.WAITING, Job.run_at <= now())
 
 
 def _spent(kind: str) -> Select[Any]:

@@ -147,9 +147,26 @@ def _arrive(session: Session, row: dict[str, Any]) -> None:
         "sender": row.get("sender"),
         "sending_until": row.get("sending_until"),
     }
-    if found.state != JobState.CANCELLED:
+    if found.state == JobState.CANCELLED:
+        values["live_key"] = null()
+    else:
         values |= {"state": JobState.WAITING, "finished_at": null(), **error_columns(None)}
-    change(session, parked, **values)
+    try:
+        with session.begin_nested():
+            change(session, parked, **values)
+    except IntegrityError:
+        _fail_for_its_key(session, parked, values)
+
+
+def _fail_for_its_key(session: Session, parked: ColumnElement[bool], values: dict[str, Any]) -> None:
+    """A step came while another live job holds its key: it fails alone, for the one before it has done its work."""
+    from flaskapp.jobs.workflow import follow
+
+    sentence = f"Its turn came while another live job held its unique_key {values['unique_key']!r}."
+    error = Error("KeyHeld", f"{sentence} Run it again once that one has ended.")
+    ids = session.scalars(select(Job.id).where(parked)).all()
+    change(session, parked, **values | finish(JobState.FAILED) | error_columns(error))
+    follow(session, {}, ids)
 
 
 def submit_failed(session: Session, wishes: Sequence[Wish], error: Error) -> set[str]:

@@ -4,9 +4,11 @@ Before: a commit inside a running attempt is fenced, so a worker thought dead ca
 nudged. And neither a request nor an app context inside a task may end well with submitted jobs that nobody committed.
 """
 
+from weakref import WeakKeyDictionary
+
 from flask import Flask, Response
 from sqlalchemy import event
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, SessionTransaction
 
 from flaskapp.broker.outbox import Relay
 from flaskapp.errors import LeaseLost, UncommittedJobs
@@ -16,6 +18,8 @@ from flaskapp.jobs.changes import SUBMITTED
 from flaskapp.worker.attempt import current_attempt
 
 _WAKE = "wake the relay"
+#: How many jobs were submitted before each savepoint.
+_marks: WeakKeyDictionary[SessionTransaction, int] = WeakKeyDictionary()
 
 
 def watch(app: Flask) -> None:
@@ -23,6 +27,7 @@ def watch(app: Flask) -> None:
     if not event.contains(db.session, "before_commit", _fence):
         event.listen(db.session, "before_commit", _fence)
         event.listen(db.session, "after_commit", _nudge)
+        event.listen(db.session, "after_transaction_create", _mark)
         event.listen(db.session, "after_soft_rollback", _forget)
     app.after_request(_refuse_uncommitted)
     app.teardown_appcontext(_refuse_to_lose_children)
@@ -62,8 +67,16 @@ def let_jobs_leave(seconds: float = 3) -> None:
     relay().wait(seconds)
 
 
-def _forget(session: Session, previous: object) -> None:
-    if not session.in_nested_transaction():
+def _mark(session: Session, transaction: SessionTransaction) -> None:
+    if transaction.nested:
+        _marks[transaction] = len(session.info.get(SUBMITTED, ()))
+
+
+def _forget(session: Session, previous: SessionTransaction) -> None:
+    if previous.nested:
+        # A savepoint is undone, and with it what was submitted inside; what came before is still to be committed.
+        del session.info.get(SUBMITTED, [])[_marks.get(previous, 0) :]
+    elif previous.parent is None:
         session.info.pop(SUBMITTED, None)
         session.info.pop(_WAKE, None)
 

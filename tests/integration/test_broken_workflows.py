@@ -490,3 +490,43 @@ def _with_chain(bench: Bench, rest: list[Any]) -> str:
     with bench.session() as session, session.begin():
         (first,) = lifecycle.submit(session, [Wish("tests.fate", dumps(["fail"]), options=options)])
     return first
+
+
+# --- a step with a unique key -----------------------------------------------------------------------------
+
+
+def chain_through_a_unique_step(bench: Bench) -> list[str]:
+    """Its first step has failed, and would not again."""
+    last = chain(fate.si("fail"), add.si(1, 2).set(unique_key="k"), add.s(4)).apply_async()
+    bench.run()
+    first = last.parent.parent.id
+    bench.change(first, args='["ok"]')
+    return [first, last.parent.id, last.id]
+
+
+def test_a_step_whose_key_is_held_as_it_comes_fails_and_can_be_run_again(bench: Bench) -> None:
+    first, second, third = chain_through_a_unique_step(bench)
+    other = bench.submit("tests.add", 5, unique_key="k", countdown=600)
+    assert run_again(bench, first)
+    bench.run()
+    assert [bench.state(each) for each in (first, second, third, other)] == [S, F, F, W]
+    assert bench.job(second).error_type == "KeyHeld"
+
+    assert not run_again(bench, second)
+    assert cancel(bench, other)
+    assert run_again(bench, second)
+    bench.run()
+    assert (bench.result(second).get(timeout=1), bench.result(third).get(timeout=1)) == (3, 7)
+    assert bench.account().drift == 0
+
+
+def test_a_cancelled_step_holds_no_key_when_it_comes(bench: Bench) -> None:
+    first, second, _ = chain_through_a_unique_step(bench)
+    assert run_again(bench, first)
+    bench.celery.control.revoke(second)
+    bench.run()
+    assert (bench.state(first), bench.state(second)) == (S, C)
+
+    other = bench.submit("tests.add", 5, unique_key="k")
+
+    assert (other != second, bench.state(other)) == (True, W)

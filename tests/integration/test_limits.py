@@ -312,6 +312,17 @@ def test_a_clock_that_went_back_does_not_close_the_door(session: Session, limite
     assert len(claimed(session, [queued(session, **limited) for _ in range(5)])) == 2
 
 
+def test_a_spent_rate_for_which_nobody_waits_costs_the_relay_nothing(session: Session, limited: dict[str, str]) -> None:
+    """There may be more of them, a customer each, than a statement takes parameters."""
+    rated(session, limited)
+    ended(session, claimed(session, [queued(session, **limited) for _ in range(2)]))
+    assert limits.full(session) == set()
+
+    waiting(session, **limited)
+
+    assert limits.full(session) == {Bound(kind_of(limited), next(iter(limited.values())))}
+
+
 def test_a_clock_that_went_back_does_not_keep_the_relay_from_sending(session: Session, limited: dict[str, str]) -> None:
     rated(session, limited)
     ended(session, claimed(session, [queued(session, **limited) for _ in range(2)]))

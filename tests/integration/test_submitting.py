@@ -2,6 +2,7 @@
 
 import threading
 import time
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from flaskapp.diagnostics.models import Effect
 from flaskapp.errors import BadArguments, UncommittedJobs
 from flaskapp.extensions import db
 from flaskapp.jobs.models import Job, JobState
+from flaskapp.worker import sessions
 from tests.helpers import Bench, make_app, make_current
 from tests.services.processes import free_port
 from tests.tasks_for_tests import add, fate
@@ -305,6 +307,18 @@ def test_a_request_that_commits_its_job_is_fine(bench: Bench, site: Flask) -> No
     assert site.test_client().get("/commits").status_code == 200
 
     assert count(bench) == 1
+
+
+def test_a_savepoint_that_is_undone_forgets_its_own_jobs_only(bench: Bench) -> None:
+    with bench.app.app_context():
+        before = bench.fate("ok")
+        with suppress(ValueError), db.session.begin_nested():
+            bench.fate("ok")
+            raise ValueError
+        assert sessions.uncommitted_jobs() == [before]
+        db.session.commit()
+    assert [job.id for job in bench.jobs()] == [before]
+    assert bench.celery.relay.count == 1
 
 
 def test_a_request_that_ends_well_with_an_uncommitted_job_is_an_error_that_names_it(bench: Bench, site: Flask) -> None:
