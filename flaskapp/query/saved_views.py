@@ -1,5 +1,6 @@
 """The pages of saved questions, and of the attacks that are tried on this installation."""
 
+from collections.abc import Mapping
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -61,8 +62,7 @@ def schedule(saved_id: str) -> ResponseReturnValue:
         saving.set_alert(db.session(), found, form.get("alert_column", ""), sign, value)
     except BadArguments as refusal:
         db.session.rollback()
-        flash(str(refusal), "warning")
-        return redirect(url_for("query.saved", saved_id=saved_id), 303)
+        return _page(found, form, str(refusal)), 422
     write_audit(db.session(), "query.schedule", saved_id, found.crontab or "only when asked")
     db.session.commit()
     flash("Kept. It runs by itself now." if found.crontab else "Kept. It runs when somebody asks.")
@@ -116,7 +116,8 @@ def try_safety() -> ResponseReturnValue:
     return redirect(url_for("query.safety"), 303)
 
 
-def _page(found: SavedQuery) -> str:
+def _page(found: SavedQuery, typed: Mapping[str, str] | None = None, refused: str = "") -> str:
+    """With its settings, or with what was typed in their place."""
     parameters: dict[str, Any] = loads(found.parameters) | _sent_parameters(request.args, found.sql)
     mine = db.select(QueryRun).where(QueryRun.saved_id == found.id).order_by(QueryRun.created_at.desc()).limit(10)
     if current_user.visible_owner is not None:
@@ -131,8 +132,21 @@ def _page(found: SavedQuery) -> str:
         runs=[(run, jobs.get(run.job_id)) for run in runs],
         may_change=_may_change(found),
         signs=saving.SIGNS,
+        settings=_settings(found) if typed is None else typed,
+        refused=refused,
         **_beside(found.sql, parameters),
     )
+
+
+def _settings(found: SavedQuery) -> dict[str, str]:
+    return {
+        "crontab": found.crontab or "",
+        "timezone": found.timezone,
+        "mail_to": found.mail_to.replace("\n", ", "),
+        "alert_column": found.alert_column or "",
+        "alert_sign": found.alert_sign or "",
+        "alert_value": found.alert_number,
+    }
 
 
 def _saved(saved_id: str) -> SavedQuery:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from email import message_from_bytes
 from email.policy import SMTP
-from html import unescape
+from html import escape, unescape
 from pathlib import Path
 from typing import Any
 
@@ -261,10 +261,14 @@ def test_settings_that_cannot_be_kept_are_refused_with_a_sentence(
     browser = doors.signed_in()
     place = post(browser, f"{asked(site, browser, 'SELECT 1 AS jobs')}/save", name="How many")
     post(browser, f"{place}/schedule", crontab="0 7 * * *", mail_to="ada@example.org")
-    post(browser, f"{place}/schedule", **fields)
-    warning = re.search(r'class="note note-warning".*?</p>', browser.get(place).text, re.DOTALL)
-    assert warning
-    assert word in warning[0]
+    typed = {"crontab": "5 6 * * *", "mail_to": "bob@example.org"} | fields
+    answer = browser.post(f"{place}/schedule", data={**typed, "csrf_token": csrf_of(browser, "/query")})
+    assert answer.status_code == 422
+    refusal = re.search(r'class="note note-error".*?</p>', answer.text, re.DOTALL)
+    assert refusal
+    assert word in refusal[0]
+    # What was typed still stands in its fields.
+    assert all(f'value="{escape(text)}"' in answer.text for name, text in typed.items() if name != "alert_sign")
     with site.app_context():
         saved = db.session.scalars(db.select(SavedQuery)).one()
         assert (saved.crontab, saved.timezone, saved.mail_to) == ("0 7 * * *", "UTC", "ada@example.org")
