@@ -34,10 +34,17 @@ class MariaDB(Service):
         program = find_mariadb()
         self._leave_root("mysql")
         if not (self.data / "mysql").exists():
-            options = [f"--datadir={self.data}", "--skip-test-db", "--auth-root-authentication-method=normal"]
+            options = [
+                f"--datadir={self.data}",
+                f"--tmpdir={self.data}",
+                "--skip-test-db",
+                "--auth-root-authentication-method=normal",
+            ]
             self._make_data(["mariadb-install-db", "--no-defaults", *options])
         settings = {
             "datadir": self.data,
+            # A server that starts deletes what it takes for its own leftovers: in /tmp those of any other.
+            "tmpdir": self.data,
             "port": self.port,
             "bind-address": LOCALHOST,
             # Relative to datadir: a socket's whole path may not pass 107 bytes.
