@@ -17,9 +17,14 @@ class LoginForm(FlaskForm):
     password = PasswordField("Password", [InputRequired("Write your password."), Length(max=LONGEST)])
 
 
+# Several of them stand on one page: an id of their own for fields of the same name.
+
+
 class PasswordForm(FlaskForm):
     current = PasswordField("Current password", [InputRequired("Write your current password."), Length(max=LONGEST)])
-    password = PasswordField("New password", [InputRequired("Write a new password."), _long_enough])
+    password = PasswordField(
+        "New password", [InputRequired("Write a new password."), _long_enough], id="new-password"
+    )
     again = PasswordField(
         "New password, again", [EqualTo("password", "The two new passwords differ. Write the same one twice.")]
     )
@@ -30,10 +35,18 @@ class TokenForm(FlaskForm):
         "Name",
         [InputRequired("Name the place where it is used."), Length(max=80, message="Use at most 80 characters.")],
         description="Where it is used, e.g. nightly import.",
+        id="token-name",
     )
 
 
 class AccountForm(FlaskForm):
-    name = StringField("Name", [InputRequired("Write a name."), Length(max=NAME_LENGTH)])
-    role = SelectField("Role", choices=[role.value for role in Role])
-    password = PasswordField("First password", [InputRequired("Write a first password."), _long_enough])
+    name = StringField("Name", [InputRequired("Write a name."), Length(max=NAME_LENGTH)], id="account-name")
+    role = SelectField(
+        "Role",
+        choices=[role.value for role in Role],
+        description="A viewer submits work and sees their own; an operator sees and steers everything;"
+        " an admin also makes accounts.",
+    )
+    password = PasswordField(
+        "First password", [InputRequired("Write a first password."), _long_enough], id="first-password"
+    )

@@ -67,7 +67,8 @@ def mailboxes(texts: Any, where: str = "to") -> list[Mailbox]:
                 f"{where} has too many addresses that take long to read. Split the message, or write them like "
                 '"Lovelace, Ada" <ada@example.org>.'
             )
-        one = mailbox(text, f"{where}[{number}]")
+        # The sentence quotes it; only of what is nothing the place is all there is to say.
+        one = mailbox(text, where if isinstance(text, str) and text.strip() else f"{where}[{number}]")
         found.setdefault(one.address.lower(), one)
     if not found:
         raise BadArguments(f"{where} is empty. Name at least one address, e.g. ada@example.org.")

@@ -94,4 +94,4 @@ def unsuppress() -> ResponseReturnValue:
 def _suppressions(error: str = "") -> str:
     found = queries.suppressions(db.session(), _MOST)
     where = {"is_folder": outbox.folder() is not None}
-    return render_template("mail/unwanted.html", suppressions=found, error=error, **where)
+    return render_template("mail/unwanted.html", suppressions=found, error=error, typed=request.form, **where)

@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 import pygal
 
 from flaskapp.query.showing import as_number, numeric_columns
+from flaskapp.uploads.header import ROW_NUMBER
 
 KINDS = {"bar": "Bars", "line": "Line", "scatter": "Points", "histogram": "Distribution"}
 _MOST = {"bar": 60, "line": 1500, "scatter": 1500}
@@ -45,7 +46,8 @@ class Choice:
 
 def suggested(columns: list[str], rows: list[list[Any]]) -> Choice | None:
     """What most people would draw: the first numbers against the first names or moments; None if nothing can be."""
-    numbers = sorted(numeric_columns(columns, rows))
+    # Where a line stood in its file is the least that anybody would draw.
+    numbers = sorted(numeric_columns(columns, rows), key=lambda i: (columns[i] == ROW_NUMBER, i))
     if not numbers or len(rows) < 2:
         return None
     others = [i for i in range(len(columns)) if i not in numbers]
@@ -160,16 +162,14 @@ def _named(kind: Any, choice: Choice, columns: list[str], rows: list[list[Any]],
     if not kept:
         return None
     labels = [_label(row[choice.x]) for row in kept]
-    # Of many labels some are written.
+    # Of many labels some are written. pygal could choose them, but knows them by their text, and texts repeat.
     room = _LABELS if max(map(len, labels)) > 4 else 2 * _LABELS
     step = max(1, -(-len(kept) // room))
     if max(map(len, labels)) > 8:
         # Slanted, the last one reaches out.
         look |= {"x_label_rotation": 20, "margin_right": 48}
-    chart = kind(**look, show_minor_x_labels=step == 1)
-    chart.x_labels = labels
-    if step > 1:
-        chart.x_labels_major_every = step
+    chart = kind(**look)
+    chart.x_labels = [label if place % step == 0 else "" for place, label in enumerate(labels)]
     chart.add(columns[choice.y], [as_number(row[choice.y]) for row in kept])
     return chart
 

@@ -426,3 +426,21 @@ def test_expired_sign_ins_open_nothing(doors: Doors):
         row.created_at -= timedelta(seconds=actions.SIGN_IN_SECONDS)
         db.session.commit()
     assert browser.get("/account").status_code == 303
+
+
+def test_every_label_of_a_page_leads_to_a_field_of_its_own(doors: Doors):
+    browser = doors.signed_in("root", "admin")
+    for path in (
+        "/account",
+        "/login",
+        "/uploads",
+        "/mail/new",
+        "/mail/templates",
+        "/mail/unwanted",
+        "/query",
+        "/queues",
+    ):
+        page = browser.get(path, follow_redirects=True).text
+        ids = re.findall(r'\sid="([^"]+)"', page)
+        assert len(ids) == len(set(ids)), path
+        assert set(re.findall(r'<label[^>]*\sfor="([^"]+)"', page)) <= set(ids), path

@@ -361,6 +361,16 @@ def test_operators_keep_the_list_of_the_unwanted(post: Post, doors: Doors):
     assert doors.signed_in("ada").get("/mail/unwanted").status_code == 403
 
 
+def test_what_was_typed_for_the_list_is_kept_when_it_is_refused(post: Post, doors: Doors):
+    boss = doors.signed_in("boss", "operator")
+    form = {"csrf_token": csrf_of(boss, "/mail/new"), "address": "ada at x", "reason": "asked to"}
+    answer = boss.post("/mail/unwanted", data=form)
+    assert answer.status_code == 422
+    assert 'value="ada at x"' in answer.text
+    assert 'value="asked to"' in answer.text
+    assert 'href="/mail/unwanted" aria-current="page"' in answer.text
+
+
 # --- strangers --------------------------------------------------------------------------------------------
 
 

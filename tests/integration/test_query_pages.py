@@ -378,7 +378,7 @@ def test_settings_that_cannot_be_kept_are_refused_with_a_sentence(
     post(browser, f"{place}/schedule", crontab="0 7 * * *", mail_to="ada@example.org")
     sent = browser.post(f"{place}/schedule", data={**fields, "csrf_token": csrf_of(browser, place)})
     assert sent.status_code == 422
-    problem = re.search(r'class="query-problem wide" role="alert".*?</p>', sent.text, re.DOTALL)
+    problem = re.search(r'class="note note-error" role="alert".*?</p>', sent.text, re.DOTALL)
     assert problem
     assert word in problem[0]
     for typed in fields.values():

@@ -58,3 +58,17 @@ def test_a_picture_that_holds_not_all_rows_says_so(kind: str, rows: int, words: 
 
 def test_a_distribution_is_of_all_rows() -> None:
     assert charts.note(Choice("histogram", 0, 0), [[n] for n in range(9_000)]) == ""
+
+
+@pytest.mark.parametrize("kind", ["bar", "line"])
+def test_of_many_labels_a_few_are_written_also_where_they_repeat(kind: str) -> None:
+    rows = [[f"2026-01-{1 + n // 4:02}", n] for n in range(60)]
+    picture = ElementTree.fromstring(charts.drawn(Choice(kind, 0, 1), ["date", "n"], rows))
+    written = [text.text for text in picture.iter("{http://www.w3.org/2000/svg}text") if text.text]
+    assert 6 <= sum(text.startswith("2026-01-") for text in written) <= 12
+
+
+def test_the_number_of_a_row_is_drawn_only_where_nothing_else_can_be() -> None:
+    rows = [[2, "clear", 7.5], [3, "rain", 9.1]]
+    assert charts.suggested(["row_number", "sky", "delay"], rows) == Choice("bar", 1, 2)
+    assert charts.suggested(["row_number", "sky"], [row[:2] for row in rows]) == Choice("bar", 1, 0)
