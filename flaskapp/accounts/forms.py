@@ -22,9 +22,7 @@ class LoginForm(FlaskForm):
 
 class PasswordForm(FlaskForm):
     current = PasswordField("Current password", [InputRequired("Write your current password."), Length(max=LONGEST)])
-    password = PasswordField(
-        "New password", [InputRequired("Write a new password."), _long_enough], id="new-password"
-    )
+    password = PasswordField("New password", [InputRequired("Write a new password."), _long_enough], id="new-password")
     again = PasswordField(
         "New password, again", [EqualTo("password", "The two new passwords differ. Write the same one twice.")]
     )
