@@ -14,7 +14,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from jinja2 import ChoiceLoader, DictLoader
-from sqlalchemy import insert
+from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session
 from werkzeug.security import generate_password_hash
 from werkzeug.test import TestResponse
@@ -23,6 +23,7 @@ from flaskapp import config, create_app
 from flaskapp.accounts import actions
 from flaskapp.accounts.models import Account
 from flaskapp.extensions import db
+from flaskapp.jobs.models import Job
 
 PASSWORD = "correct horse battery"
 #: Made once, and cheaply: the tests are about doors, not about scrypt.
@@ -97,6 +98,11 @@ class Doors:
         """A session of its own: it sees what is committed."""
         with self.app.app_context():
             return Session(db.engine)
+
+
+def jobs_in(doors: Doors) -> int:
+    with doors.session() as session:
+        return session.scalar(select(func.count()).select_from(Job)) or 0
 
 
 def csrf_of(browser: FlaskClient, page: str = "/login") -> str:
