@@ -98,8 +98,8 @@ def core_session(engine: Engine, **options: Any) -> Iterator[Session]:
 
 
 def is_outage(problem: BaseException | None) -> bool:
-    """True if somewhere in this chain of exceptions our database was away, took nothing (it was a standby for a while),
-    or another held its lock for too long.
+    """True if somewhere in this chain of exceptions our database was away, took nothing (it was a standby for a while,
+    or had no room), or another held its lock for too long.
     """
     return _is_noted("is_outage", problem)
 
@@ -117,6 +117,7 @@ def _is_noted(name: str, problem: BaseException | None) -> bool:
 
 #: How SQLite says that it is locked or may not be written, PostgreSQL and MariaDB that they are standbys.
 _TAKES_NOTHING = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_READONLY, "25006", 1290, 1836}
+_HAS_NO_ROOM = {sqlite3.SQLITE_FULL, "53100", 1021}
 #: Two waited for each other, or changed the same at once, or one waited for a row for longer than LOCK_SECONDS.
 _LOST = {"40P01", "40001", "55P03", 1213, 1205}
 
@@ -126,7 +127,7 @@ def _note_outage(context: ExceptionContext) -> None:
     seen, code = context.sqlalchemy_exception, _code(context.original_exception)
     if seen is not None:
         is_away = context.is_disconnect or context.connection is None
-        seen.is_outage = is_away or code in _TAKES_NOTHING  # type: ignore[attr-defined]
+        seen.is_outage = is_away or code in _TAKES_NOTHING | _HAS_NO_ROOM  # type: ignore[attr-defined]
         seen.lost_to_another = code in _LOST  # type: ignore[attr-defined]
 
 

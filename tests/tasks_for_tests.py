@@ -316,6 +316,22 @@ def meet_a_standby(task: Any, key: str, times: int, writes: bool = True) -> str:
     return key
 
 
+def meet_a_full_disk(task: Any, key: str, times: int) -> str:
+    """In its first attempts our database finds no room; SQLite, whose file may have no further page, for real."""
+    write(task, key)
+    if task.attempt_number > times:
+        return key
+    if db.engine.dialect.name == "postgresql":
+        db.session.execute(text("DO $$ BEGIN RAISE EXCEPTION 'no space left' USING ERRCODE = 'disk_full'; END $$"))
+    db.session.execute(text("PRAGMA max_page_count = 1"))
+    try:
+        write(task, key * 1_000_000)
+    finally:
+        db.session.rollback()
+        db.session.execute(text("PRAGMA max_page_count = 4294967294"))
+    return "not reached"
+
+
 def lose_to_another(task: Any, key: str, times: int, code: str) -> str:
     """In its first attempts our database ends its statement in favour of another's, with this SQLSTATE."""
     write(task, key)

@@ -26,9 +26,12 @@ def test_a_task_whose_database_goes_away_is_put_back_uncounted(bench: Bench) -> 
     assert [each.outcome for each in bench.attempts(job_id)] == ["stopped", "stopped"]
 
 
+# SQLite has no standby, and one writer.
+on_postgresql = pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+
+
+@on_postgresql
 def test_a_task_whose_database_takes_nothing_for_a_while_is_put_back_uncounted(bench: Bench) -> None:
-    if bench.engine.dialect.name != "postgresql":
-        return  # SQLite has no standby
     writes, settles = bench.fate("meet_a_standby", "k", 2), bench.fate("meet_a_standby", "k", 2, False)
 
     bench.run()
@@ -38,11 +41,19 @@ def test_a_task_whose_database_takes_nothing_for_a_while_is_put_back_uncounted(b
     assert len(bench.effects("k")) == 1
 
 
+def test_a_task_that_meets_a_full_disk_is_put_back_uncounted(bench: Bench) -> None:
+    job_id = bench.fate("meet_a_full_disk", "k", 2)
+
+    bench.run()
+
+    job = bench.job(job_id)
+    assert (job.state, job.attempt, job.retries, job.crashes, len(bench.effects("k"))) == (S, 3, 0, 0, 1)
+
+
+@on_postgresql
 @pytest.mark.parametrize("code", ["40P01", "40001", "55P03"])
 def test_a_task_that_loses_to_another_is_put_back_uncounted(bench: Bench, code: str) -> None:
     """Of two who wait for each other the database chose it; or another held a lock for too long."""
-    if bench.engine.dialect.name != "postgresql":
-        return  # SQLite has one writer
     job_id = bench.fate("lose_to_another", "k", 2, code)
 
     bench.run()

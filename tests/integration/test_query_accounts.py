@@ -23,6 +23,9 @@ from tests.integration.doors_fixtures import Doors
 from tests.integration.query_fixtures import doors, site  # noqa: F401
 from tests.services import MariaDB, PostgreSQL, wait_until
 
+# SQLite's questions run in a process of ours, which is killed.
+on_servers = pytest.mark.parametrize("site", ["postgresql", "mariadb"], indirect=True)
+
 
 def ask(app: Flask, sql: str = "SELECT 1") -> list[list[object]]:
     with app.app_context():
@@ -162,12 +165,11 @@ ENDLESS = {
 }
 
 
+@on_servers
 def test_what_a_server_cannot_stop_is_one_question_and_not_many(
     site: Flask, doors: Doors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backend = site.config["SETTINGS"].database_url.get_backend_name()
-    if backend == "sqlite":
-        return  # its process is ours, and killed
     monkeypatch.setattr("flaskapp.query.leftovers.WAIT_SECONDS", 1.0)
     doors.account("ada")
     with site.app_context():
@@ -197,20 +199,18 @@ HEAVY_BEHIND_ITS_BEGIN = {
 }
 
 
+@on_servers
 def test_the_server_does_not_go_on_behind_an_answer_that_was_cut_off(site: Flask, doors: Doors) -> None:
     backend = site.config["SETTINGS"].database_url.get_backend_name()
-    if backend == "sqlite":
-        return
     doors.account("ada")
     with site.app_context():
         assert asking.ask(HEAVY_BEHIND_ITS_BEGIN[backend], {}, "ada", False, 50.0).truncated
     wait_until(lambda: _is_idle(site), 15, "the server has ended it")
 
 
+@on_servers
 def test_the_server_does_not_go_on_for_a_child_that_was_killed(site: Flask, doors: Doors) -> None:
     backend = site.config["SETTINGS"].database_url.get_backend_name()
-    if backend == "sqlite":
-        return
     doors.account("ada")
 
     def kill() -> bool:
