@@ -13,6 +13,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pygal
+from pygal.style import Style
 
 from flaskapp.query.showing import as_number, numeric_columns
 from flaskapp.uploads.header import ROW_NUMBER
@@ -22,6 +23,8 @@ _MOST = {"bar": 60, "line": 1500, "scatter": 1500}
 _BINS = 20
 _LABELS = 12
 _WIDTH, _HEIGHT = 680, 340
+#: What pygal leaves room for: as large as query.css writes on a phone.
+_LETTERS = Style(label_font_size=16, major_label_font_size=16, title_font_size=16)
 #: As query.css has it, in light colours. The first family is ours: it comes with as_png.
 _ON_PAPER = (
     "svg{font-family:'Source Sans Pro','DejaVu Sans',Arial,Helvetica,sans-serif;font-size:13px}"
@@ -123,6 +126,11 @@ def _label(value: Any) -> str:
     return _NO_XML.sub("\N{REPLACEMENT CHARACTER}", "–" if value is None else str(value)[:_LONGEST_LABEL])
 
 
+def _figure(number: float) -> str:
+    """600,000,000 rather than 600000000.0, and what is too long to read in the short way."""
+    return f"{number:,.10g}" if abs(number) < 1e12 else f"{number:.4g}"
+
+
 def _drawable(choice: Choice, rows: list[list[Any]]) -> list[list[Any]]:
     """The rows that have a number wherever the picture needs one."""
     needed = {choice.x, choice.y} if choice.kind == "scatter" else {choice.y}
@@ -141,6 +149,8 @@ def _chart(choice: Choice, columns: list[str], rows: list[list[Any]], **look: An
         "margin": 12,
         "dots_size": 3,
         "truncate_label": 24,
+        "style": _LETTERS,
+        "value_formatter": _figure,
         "x_title": columns[choice.x][:60],
         "y_title": None if choice.kind == "histogram" else columns[choice.y][:60],
     }

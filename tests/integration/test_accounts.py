@@ -428,7 +428,7 @@ def test_expired_sign_ins_open_nothing(doors: Doors):
     assert browser.get("/account").status_code == 303
 
 
-def test_every_label_of_a_page_leads_to_a_field_of_its_own(doors: Doors):
+def test_every_page_has_one_title_and_every_label_leads_to_a_field_of_its_own(doors: Doors):
     browser = doors.signed_in("root", "admin")
     for path in (
         "/account",
@@ -439,8 +439,10 @@ def test_every_label_of_a_page_leads_to_a_field_of_its_own(doors: Doors):
         "/mail/unwanted",
         "/query",
         "/queues",
+        "/no-such-page",
     ):
         page = browser.get(path, follow_redirects=True).text
         ids = re.findall(r'\sid="([^"]+)"', page)
         assert len(ids) == len(set(ids)), path
+        assert page.count("<h1") == 1, path
         assert set(re.findall(r'<label[^>]*\sfor="([^"]+)"', page)) <= set(ids), path

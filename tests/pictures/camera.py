@@ -31,7 +31,7 @@ def picture(page: Page, name: str, part: str = "main", most: int = 900, above: i
     page.set_viewport_size({"width": _WIDTH, "height": page.evaluate("document.documentElement.scrollHeight")})
     box = page.locator(part).first.bounding_box()
     assert box is not None
-    air = 0 if part == "main" else _AIR
+    air = 0 if part in ("main", "body") else _AIR
     clip = {
         "x": box["x"] - air,
         "y": box["y"] - min(air, above),

@@ -44,7 +44,7 @@ def merged(page: Page, site: Installation) -> None:
     page.get_by_label("of row").fill("3")
     page.get_by_role("button", name="Show").click()
     expect(page.locator(".mail-preview")).to_contain_text("Dear Bob")
-    picture(page, "mail-merge", most=840)
+    picture(page, "mail-merge", most=1080)
 
 
 def sent(page: Page, site: Installation) -> None:

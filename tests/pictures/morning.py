@@ -1,4 +1,4 @@
-"""`python -m tests.pictures.morning`: the pictures of docs/every-morning.md, one for each step.
+"""`python -m tests.pictures.morning`: the pictures of docs/every-morning.md, of the query page and of the overview.
 
 Starts what `make up` starts in a folder of its own, does what the page tells its reader to do, and ends it.
 """
@@ -31,6 +31,7 @@ def every_morning(page: Page, url: str) -> None:
 
     page.get_by_role("button", name="Run").click()
     expect(page.locator(".query-answer tbody tr")).to_have_count(4, timeout=PATIENCE)
+    picture(page, "query", "body", most=1180)
     page.get_by_placeholder("Name to keep it under").fill("Late crossings by sky")
     picture(page, "morning-3-chart", ".query-run", 830)
 
@@ -51,6 +52,10 @@ def every_morning(page: Page, url: str) -> None:
     page.get_by_role("link", name="look at it").click()
     expect(page.frame_locator(".mail-reader").get_by_alt_text("Chart of the answer")).to_be_visible()
     picture(page, "morning-5-mail")
+
+    page.goto(url)
+    expect(page.locator("[data-live-sign]")).to_have_attribute("data-live-sign", "live")
+    picture(page, "overview", "body")
 
 
 def main() -> int:

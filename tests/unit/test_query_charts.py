@@ -72,3 +72,12 @@ def test_the_number_of_a_row_is_drawn_only_where_nothing_else_can_be() -> None:
     rows = [[2, "clear", 7.5], [3, "rain", 9.1]]
     assert charts.suggested(["row_number", "sky", "delay"], rows) == Choice("bar", 1, 2)
     assert charts.suggested(["row_number", "sky"], [row[:2] for row in rows]) == Choice("bar", 1, 0)
+
+
+def test_the_figures_beside_a_chart_are_read_like_those_of_the_page_and_have_room() -> None:
+    picture = ElementTree.fromstring(charts.drawn(Choice("bar", 0, 1), ["sky", "n"], [["a", 622_000_000], ["b", 1]]))
+    texts = {text.text: text for text in picture.iter("{http://www.w3.org/2000/svg}text")}
+    assert "600,000,000" in texts
+    plot = next(each for each in picture.iter() if "plot" in each.get("class", "").split())
+    room = float(plot.get("transform", "").removeprefix("translate(").split(",")[0])
+    assert room > len("600,000,000") * 8
