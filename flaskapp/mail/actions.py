@@ -183,6 +183,9 @@ def cancel(session: Session, message: Message) -> int:
     if is_unfinished or not locked.is_ready:
         locked.cancelled_at = locked.cancelled_at or session.execute(select(now())).scalar_one()
         session.flush()
+        # A lane that waits for its time ends now: nothing is left for it.
+        control.make_due(session, queries.lane_keys(locked))
+        wake_relay(session)
     return count
 
 

@@ -246,6 +246,14 @@ def test_a_cancelled_message_reaches_nobody_else(post: Post):
     assert post.states(message_id) == ["accepted", "cancelled"]
 
 
+def test_a_message_that_is_cancelled_long_before_its_time_leaves_no_job_waiting(post: Post):
+    message_id = post.write("ada@x.example", send_at=post.bench.clock().replace(year=2031))
+    assert post.act(actions.cancel, message_id) == 1
+    post.bench.run()
+    assert [job.state for job in post.bench.jobs()] == [JobState.SUCCEEDED]
+    assert (post.states(message_id), post.inbox.letters) == (["cancelled"], [])
+
+
 def test_cancelling_its_job_pauses_the_message_until_somebody_runs_it_again(post: Post):
     boss = Doors(post.bench.app).script("boss", "operator")
     message_id = post.write("ada@x.example", "grey@x.example")
