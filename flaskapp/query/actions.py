@@ -68,9 +68,8 @@ def checked(sql: str, parameters: dict[str, Any]) -> dict[str, Any]:
         raise BadArguments(f"The question has {len(names)} parameters; at most {limits.MOST_PARAMETERS} are taken.")
     missing = [name for name in names if name not in parameters]
     if missing:
-        raise BadArguments(
-            f"The question asks for :{missing[0]}, which has no value yet. Give it one: in its field, or over HTTP in parameters."
-        )
+        cure = "Give it one: in its field, or over HTTP in parameters."
+        raise BadArguments(f"The question asks for :{missing[0]}, which has no value yet. {cure}")
     for name in names:
         _check_value(name, parameters[name])
     return {name: parameters[name] for name in names}
