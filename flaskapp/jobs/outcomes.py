@@ -4,6 +4,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy import ColumnElement
+
+from flaskapp.jobs.clock import seconds_from_now
 from flaskapp.jobs.models import Job
 from flaskapp.jobs.retry import backoff_seconds, retry_is_left
 
@@ -43,6 +46,11 @@ class Wish:
     counts_for: str | None = None
     #: It stays waiting until another step of its workflow makes it due.
     parked: bool = False
+
+    @property
+    def expiry(self) -> datetime | ColumnElement[datetime] | None:
+        """What its row says: a moment, or one that the database works out; None if it never expires."""
+        return self.expires_at if self.expires_seconds is None else seconds_from_now(self.expires_seconds)
 
     def columns(self) -> dict[str, Any]:
         """The columns of the job row that are the same words as here."""

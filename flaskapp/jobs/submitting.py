@@ -69,15 +69,13 @@ def submit(session: Session, wishes: Sequence[Wish]) -> list[str]:
 
 
 def _row(wish: Wish) -> dict[str, Any]:
-    row = wish.columns()
+    row = wish.columns() | {"expires_at": wish.expiry}
     row["id"] = wish.job_id or new_job_id()
     row["live_key"] = wish.unique_key
     if wish.delay_seconds is not None:
         row["run_at"] = seconds_from_now(wish.delay_seconds)
     elif wish.run_at is not None:
         row["run_at"] = wish.run_at
-    if wish.expires_seconds is not None:
-        row["expires_at"] = seconds_from_now(wish.expires_seconds)
     if wish.parked:
         row |= PARKING
     return row

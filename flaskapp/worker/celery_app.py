@@ -25,7 +25,6 @@ from flaskapp.errors import BadArguments
 from flaskapp.extensions import db
 from flaskapp.jobs import lifecycle
 from flaskapp.jobs.changes import SUBMITTED
-from flaskapp.jobs.clock import seconds_from_now
 from flaskapp.jobs.joining import NewJoin
 from flaskapp.jobs.models import QUEUES
 from flaskapp.jobs.outcomes import RetryLater, Wish
@@ -181,8 +180,7 @@ class Offload(Celery):
             "options": wish.options,
             "retries": wish.retries,
         }
-        expires = wish.expires_at if wish.expires_seconds is None else seconds_from_now(wish.expires_seconds)
-        own = {"queue": wish.queue, "priority": wish.priority, "expires_at": expires}
+        own = {"queue": wish.queue, "priority": wish.priority, "expires_at": wish.expiry}
         own |= {"limit_key": wish.limit_key, "time_limit": wish.time_limit, "soft_time_limit": wish.soft_time_limit}
         if attempt.replacing:
             # Another task brings its own; it keeps its caller's priority and times unless it names others.
