@@ -183,9 +183,8 @@ def cancel(session: Session, message: Message) -> int:
     if is_unfinished or not locked.is_ready:
         locked.cancelled_at = locked.cancelled_at or session.execute(select(now())).scalar_one()
         session.flush()
-        # A lane that waits for its time ends now: nothing is left for it.
-        control.make_due(session, queries.lane_keys(locked))
-        wake_relay(session)
+        # Nothing is left for them.
+        _wake_lanes(session, locked)
     return count
 
 
@@ -199,10 +198,14 @@ def retry(session: Session, message: Message, also_unknown: bool = False) -> int
         locked.expires_at, locked.cancelled_at = max(locked.expires_at, moment + EXPIRES_AFTER), None
         session.flush()
         start(session, locked)
-        # A lane that waits for a later time looks at once.
-        control.make_due(session, queries.lane_keys(locked))
-        wake_relay(session)
+        _wake_lanes(session, locked)
     return count
+
+
+def _wake_lanes(session: Session, message: Message) -> None:
+    """Those that wait for a later time look at once whom there is to send to, and end if there is nobody."""
+    control.make_due(session, queries.lane_keys(message))
+    wake_relay(session)
 
 
 def suppress(session: Session, address: str, reason: str) -> bool:
