@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from flaskapp.extensions import db
@@ -26,12 +25,6 @@ def attacks_here() -> list[Attack]:
     name = db.engine.dialect.name
     backend = "mariadb" if name in ("mysql", "mariadb") else name
     return [attack for attack in ATTACKS if backend in attack.on]
-
-
-def try_all(owner: str, sees_all: bool, on_progress: Callable[[int], None] = lambda done: None) -> Iterator[Outcome]:
-    for done, attack in enumerate(attacks_here()):
-        on_progress(done)
-        yield attempt(attack, owner, sees_all)
 
 
 def attempt(attack: Attack, owner: str, sees_all: bool) -> Outcome:
