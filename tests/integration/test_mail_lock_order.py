@@ -1,31 +1,18 @@
 """Lanes that close and clear ways at once may wait for each other, but never in a ring."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
-from uuid import uuid4
 
 import pytest
-from sqlalchemy import Engine, make_url, select
+from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
-from flaskapp.extensions import control_engine, core_session
+from flaskapp.extensions import core_session
 from flaskapp.mail import delivering, routes
 from flaskapp.mail.models import Route
-from tests.helpers import create_schema, wait_until
+from tests.helpers import wait_until
 from tests.integration.mail_fixtures import Post, mail_bench, post, server  # noqa: F401 -- fixtures
-from tests.integration.test_lock_order import somebody_waits
-from tests.services import MariaDB, PostgreSQL
-
-
-@pytest.fixture(scope="module", params=["postgresql", "mariadb"])
-def tables(request: pytest.FixtureRequest) -> Iterator[Engine]:
-    """SQLite has one writer: there nobody can meet in the middle."""
-    service: PostgreSQL | MariaDB = request.getfixturevalue(request.param)
-    engine = control_engine(make_url(service.create_database(f"ways_{uuid4().hex}")))
-    create_schema(engine)
-    yield engine
-    engine.dispose()
+from tests.integration.test_lock_order import somebody_waits, tables  # noqa: F401 -- a fixture
 
 
 def test_ways_are_cleared_by_name(engine: Engine, session: Session) -> None:
